@@ -1,0 +1,2 @@
+//! The spfs command line.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The `spfs` program.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! The `spfs-fuse` daemon; `spfs-fuse-macos` is the same program under the name macOS users know.
+#![forbid(unsafe_code)]
+
+fn main() {}

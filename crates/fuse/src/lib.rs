@@ -1,0 +1,2 @@
+//! The FUSE edge: translates between the kernel protocol and the core.
+#![forbid(unsafe_code)]

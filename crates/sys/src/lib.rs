@@ -1,0 +1,1 @@
+//! The only unsafe code and the only platform switches: mounts, namespaces, identity, clone, durable publish.
