@@ -1,0 +1,415 @@
+//! The operations: a request of the protocol becomes one call of the core and an answer.
+//!
+//! Nothing is decided here but what is the protocol's own: which view, which node, which handle,
+//! how long the kernel may remember the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fuser::{Errno, FileAttr, FileHandle, INodeNo, OpenAccMode, OpenFlags};
+use spfs_model::NameError;
+use spfs_vfs::api::{
+    self, Access, Attr, File, Ino, Name, New, NewKind, Owner, Remove, Replace, Seek, SetAttr,
+    SetTime, Statfs, Vfs,
+};
+
+use crate::buffer::Content;
+use crate::convert;
+use crate::counters::Counters;
+use crate::errno;
+use crate::handle::{Handle, Handles};
+use crate::node::{Node, Nodes};
+use crate::platform;
+use crate::pool::Pool;
+use crate::views::{Caller, ViewId, Views};
+
+mod dirs;
+mod xattrs;
+
+pub(crate) use xattrs::Xattr;
+
+type VfsOf<W> = <W as Views>::Vfs;
+type FileOf<W> = <VfsOf<W> as Vfs>::File;
+
+/// Why a request fails.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The core says so.
+    Core(api::Error),
+    /// The protocol says so.
+    Protocol(Errno),
+}
+
+impl From<api::Error> for Failure {
+    fn from(error: api::Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::Protocol(errno)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::Protocol(errno::of_name(&error))
+    }
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// An inode in its view.
+pub(crate) struct At<'a, W: Views> {
+    pub(crate) vfs: W::Ref<'a>,
+    pub(crate) view: ViewId,
+    pub(crate) ino: Ino,
+    /// Whether it is the root of the mount.
+    root: bool,
+}
+
+/// What the kernel is told of a node, and for how long it may believe it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) attr: FileAttr,
+    pub(crate) attr_ttl: Duration,
+    pub(crate) entry_ttl: Duration,
+}
+
+/// The answer to a lookup.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The name stands for this.
+    Entry(Entry),
+    /// The name does not exist, and the kernel may believe so for this long.
+    Nothing(Duration),
+}
+
+/// The state of a mount.
+pub(crate) struct Edge<W: Views> {
+    views: W,
+    nodes: Nodes<VfsOf<W>>,
+    handles: Handles<FileOf<W>>,
+    pub(crate) counters: Counters,
+    pub(crate) pool: Pool,
+    underflows: AtomicU64,
+    ttl: Duration,
+}
+
+impl<W: Views> Edge<W> {
+    pub(crate) fn new(views: W, ttl: Duration) -> Self {
+        Self {
+            views,
+            nodes: Nodes::new(),
+            handles: Handles::new(),
+            counters: Counters::new(),
+            pool: Pool::new(),
+            underflows: AtomicU64::new(0),
+            ttl,
+        }
+    }
+
+    /// The kernel is gone: gives back everything that was held for it.
+    pub(crate) fn clear(&self) {
+        self.handles.clear();
+        self.nodes.clear();
+    }
+
+    pub(crate) fn writers(&self, view: ViewId) -> Vec<Ino> {
+        self.handles.writers(view)
+    }
+
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn handle_count(&self) -> usize {
+        self.handles.len()
+    }
+
+    pub(crate) fn underflows(&self) -> u64 {
+        self.underflows.load(Ordering::Relaxed)
+    }
+
+    /// Finds the inode behind a node id.
+    pub(crate) fn at(&self, caller: Caller, id: INodeNo) -> Result<At<'_, W>> {
+        let (view, ino, root) = match Node::from_id(id) {
+            Node::Root => (self.views.of_caller(caller), Ino::ROOT, true),
+            Node::Of(view, ino) => (view, ino, false),
+        };
+        let vfs = self.views.view(view).ok_or(Errno::ESTALE)?;
+        Ok(At { vfs, view, ino, root })
+    }
+
+    pub(crate) fn handle(&self, fh: FileHandle) -> Result<Arc<Handle<FileOf<W>>>> {
+        self.handles.get(fh).ok_or(Failure::Protocol(Errno::EBADF))
+    }
+
+    fn id(view: ViewId, ino: Ino) -> Result<INodeNo> {
+        Node::id(view, ino).ok_or_else(|| {
+            tracing::error!(%view, %ino, "the number of an inode does not fit into a node id");
+            Failure::Protocol(Errno::EIO)
+        })
+    }
+
+    fn attr_ttl(&self, root: bool) -> Duration {
+        if root && W::ROUTED { Duration::ZERO } else { self.ttl }
+    }
+
+    /// The answer that makes the kernel know a node. It is counted here, before it is sent.
+    fn entry(&self, dir: &At<'_, W>, attr: &Attr) -> Result<Entry> {
+        let id = Self::id(dir.view, attr.ino)?;
+        self.nodes.remember(&dir.vfs, attr.ino, id);
+        Ok(Entry {
+            attr: convert::attr(id, attr),
+            attr_ttl: self.ttl,
+            entry_ttl: self.attr_ttl(dir.root),
+        })
+    }
+
+    pub(crate) fn lookup(&self, caller: Caller, parent: INodeNo, name: &[u8]) -> Result<Found> {
+        let dir = self.at(caller, parent)?;
+        match dir.vfs.lookup(dir.ino, Name::new(name)?) {
+            Ok(attr) => self.entry(&dir, &attr).map(Found::Entry),
+            Err(api::Error::NotFound) if platform::NEGATIVE_ENTRIES => {
+                Ok(Found::Nothing(self.attr_ttl(dir.root)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn forget(&self, id: INodeNo, count: u64) {
+        if let Err(underflow) = self.nodes.forget(id, count) {
+            self.underflows.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                node = id.0,
+                count,
+                counted = underflow.counted,
+                "the kernel forgets more lookups than it made"
+            );
+        }
+    }
+
+    fn attr_answer(&self, at: &At<'_, W>, id: INodeNo, attr: &Attr) -> (FileAttr, Duration) {
+        (convert::attr(id, attr), self.attr_ttl(at.root))
+    }
+
+    pub(crate) fn getattr(&self, caller: Caller, id: INodeNo) -> Result<(FileAttr, Duration)> {
+        let at = self.at(caller, id)?;
+        let attr = at.vfs.getattr(at.ino)?;
+        Ok(self.attr_answer(&at, id, &attr))
+    }
+
+    pub(crate) fn setattr(
+        &self,
+        caller: Caller,
+        id: INodeNo,
+        set: SetAttr,
+    ) -> Result<(FileAttr, Duration)> {
+        let at = self.at(caller, id)?;
+        let attr = at.vfs.setattr(at.ino, &set)?;
+        Ok(self.attr_answer(&at, id, &attr))
+    }
+
+    pub(crate) fn readlink(&self, caller: Caller, id: INodeNo) -> Result<Box<[u8]>> {
+        let at = self.at(caller, id)?;
+        Ok(at.vfs.readlink(at.ino)?)
+    }
+
+    /// Makes an inode that is not opened at once.
+    pub(crate) fn make(
+        &self,
+        caller: Caller,
+        parent: INodeNo,
+        name: &[u8],
+        kind: NewKind<'_>,
+        perm: u16,
+    ) -> Result<Entry> {
+        let dir = self.at(caller, parent)?;
+        let attr = dir.vfs.create(dir.ino, Name::new(name)?, new(caller, kind, perm))?;
+        self.entry(&dir, &attr)
+    }
+
+    pub(crate) fn remove(
+        &self,
+        caller: Caller,
+        parent: INodeNo,
+        name: &[u8],
+        what: Remove,
+    ) -> Result<()> {
+        let dir = self.at(caller, parent)?;
+        Ok(dir.vfs.remove(dir.ino, Name::new(name)?, what)?)
+    }
+
+    pub(crate) fn rename(
+        &self,
+        caller: Caller,
+        from: (INodeNo, &[u8]),
+        to: (INodeNo, &[u8]),
+        replace: Replace,
+    ) -> Result<()> {
+        let (source, target) = (self.at(caller, from.0)?, self.at(caller, to.0)?);
+        if source.view != target.view {
+            return Err(Errno::EXDEV.into());
+        }
+        let from = (source.ino, Name::new(from.1)?);
+        let to = (target.ino, Name::new(to.1)?);
+        Ok(source.vfs.rename(from, to, replace)?)
+    }
+
+    pub(crate) fn link(
+        &self,
+        caller: Caller,
+        id: INodeNo,
+        parent: INodeNo,
+        name: &[u8],
+    ) -> Result<Entry> {
+        let (at, dir) = (self.at(caller, id)?, self.at(caller, parent)?);
+        if at.view != dir.view {
+            return Err(Errno::EXDEV.into());
+        }
+        let attr = at.vfs.link(at.ino, dir.ino, Name::new(name)?)?;
+        self.entry(&dir, &attr)
+    }
+
+    fn insert(&self, at: &At<'_, W>, ino: Ino, access: Access) -> Result<FileHandle> {
+        let file = at.vfs.open(ino, access)?;
+        let handle = Handle { view: at.view, ino, access, file };
+        self.handles.insert(handle).ok_or(Failure::Protocol(Errno::ENFILE))
+    }
+
+    /// Opens a file and truncates it when the flags say so: one request for what would be two
+    /// (ATOMIC_O_TRUNC).
+    pub(crate) fn open(&self, caller: Caller, id: INodeNo, flags: OpenFlags) -> Result<FileHandle> {
+        let at = self.at(caller, id)?;
+        let fh = self.insert(&at, at.ino, access(flags))?;
+        if flags.0 & libc::O_TRUNC != 0 {
+            if let Err(error) = at.vfs.setattr(at.ino, &truncation(caller)) {
+                self.handles.remove(fh);
+                return Err(error.into());
+            }
+        }
+        Ok(fh)
+    }
+
+    pub(crate) fn create(
+        &self,
+        caller: Caller,
+        parent: INodeNo,
+        name: &[u8],
+        perm: u16,
+        flags: OpenFlags,
+    ) -> Result<(Entry, FileHandle)> {
+        let dir = self.at(caller, parent)?;
+        let name = Name::new(name)?;
+        let attr = match dir.vfs.create(dir.ino, name, new(caller, NewKind::Regular, perm)) {
+            Err(api::Error::Exists) if flags.0 & libc::O_EXCL == 0 => {
+                self.existing(caller, &dir, name, flags)?
+            }
+            created => created?,
+        };
+        let fh = self.insert(&dir, attr.ino, access(flags))?;
+        match self.entry(&dir, &attr) {
+            Ok(entry) => Ok((entry, fh)),
+            Err(failure) => {
+                self.handles.remove(fh);
+                Err(failure)
+            }
+        }
+    }
+
+    /// What O_CREAT without O_EXCL opens when the name came to exist meanwhile.
+    fn existing(
+        &self,
+        caller: Caller,
+        dir: &At<'_, W>,
+        name: Name<'_>,
+        flags: OpenFlags,
+    ) -> Result<Attr> {
+        let attr = dir.vfs.lookup(dir.ino, name)?;
+        if flags.0 & libc::O_TRUNC == 0 {
+            return Ok(attr);
+        }
+        Ok(dir.vfs.setattr(attr.ino, &truncation(caller))?)
+    }
+
+    pub(crate) fn release(&self, fh: FileHandle) -> Result<()> {
+        match self.handles.remove(fh) {
+            Some(handle) => {
+                drop(handle);
+                Ok(())
+            }
+            None => {
+                tracing::error!(fh = fh.0, "the kernel releases a handle that is not open");
+                Err(Errno::EBADF.into())
+            }
+        }
+    }
+
+    pub(crate) fn write(
+        &self,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<u32> {
+        let handle = self.handle(fh)?;
+        handle.file.write_at(offset, data, kill_privileges)?;
+        // The kernel counts what it sends in 32 bits.
+        Ok(data.len() as u32)
+    }
+
+    pub(crate) fn read(&self, fh: FileHandle, offset: u64, size: u32) -> Result<Content> {
+        let handle = self.handle(fh)?;
+        Ok(Content::read(&handle.file, offset, size as usize)?)
+    }
+
+    pub(crate) fn lseek(&self, fh: FileHandle, offset: i64, whence: i32) -> Result<i64> {
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let found = self.handle(fh)?.file.seek(offset, what)?;
+        Ok(i64::try_from(found).map_err(|_| Errno::EOVERFLOW)?)
+    }
+
+    pub(crate) fn statfs(&self, caller: Caller, id: INodeNo) -> Result<Statfs> {
+        Ok(self.at(caller, id)?.vfs.statfs()?)
+    }
+}
+
+fn new(caller: Caller, kind: NewKind<'_>, perm: u16) -> New<'_> {
+    New { kind, perm, owner: Owner { uid: caller.uid, gid: caller.gid } }
+}
+
+fn access(flags: OpenFlags) -> Access {
+    match flags.acc_mode() {
+        OpenAccMode::O_RDONLY => Access::Read,
+        OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => Access::Write,
+    }
+}
+
+/// What O_TRUNC does, also to a file that is empty already. With HANDLE_KILLPRIV_V2 the kernel
+/// leaves clearing set-user-id to us, and fuser 0.18 hides the bit that says whether the caller
+/// lacks CAP_FSETID: all but uid 0 count as lacking it.
+fn truncation(caller: Caller) -> SetAttr {
+    SetAttr {
+        size: Some(0),
+        mtime: Some(SetTime::Now),
+        kill_privileges: caller.uid != 0,
+        ..SetAttr::default()
+    }
+}
+
+/// What a SETATTR request asks for, before it is known who asks.
+pub(crate) fn set_attr(caller: Caller, set: SetAttr) -> SetAttr {
+    // chown(2) clears the bits whoever calls it (chown_common in the kernel); truncate(2) unless
+    // the caller has CAP_FSETID, see `truncation`.
+    let kill_privileges =
+        set.uid.is_some() || set.gid.is_some() || (set.size.is_some() && caller.uid != 0);
+    SetAttr { kill_privileges, ..set }
+}

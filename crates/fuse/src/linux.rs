@@ -1,0 +1,99 @@
+//! What is Linux: the flags of INIT, which requests it stops sending, its numbers.
+
+use std::num::NonZeroUsize;
+
+use fuser::{Errno, InitFlags, KernelConfig, RenameFlags, WriteFlags};
+use spfs_vfs::api::{Allocate, Replace};
+
+use crate::views::Caller;
+
+/// The kernel keeps names that do not exist, too.
+pub(crate) const NEGATIVE_ENTRIES: bool = true;
+
+/// An OPENDIR answered with ENOSYS is not sent again, nor is RELEASEDIR; the kernel then takes
+/// directories as FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE (fuse_file_open).
+pub(crate) const SILENT_OPENDIR: bool = true;
+
+/// Several threads read requests, so one that waits for a payload holds nobody up.
+pub(crate) const POOLED_PAYLOADS: bool = false;
+
+/// Threads that read requests when the options do not say. More do not help: a request that waits
+/// for the disk to sync goes to the pool.
+const THREADS: usize = 4;
+
+/// The most that one READ or WRITE carries: 256 pages, the kernel's limit (fs.fuse.max_pages_limit).
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+
+/// Requests that the kernel may have under way for itself (writeback, read-ahead, RELEASE). The
+/// kernel's own default of 12 makes them wait for each other.
+const BACKGROUND_MAX: u16 = 256;
+
+pub(crate) fn session_config(threads: Option<NonZeroUsize>) -> fuser::Config {
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(threads.map_or(THREADS, NonZeroUsize::get));
+    config
+}
+
+/// Asks the kernel for what we can do; what it does not know is left out.
+pub(crate) fn negotiate(config: &mut KernelConfig) {
+    let wanted = [
+        // Writes come in large pieces, later, and the kernel keeps size and times meanwhile.
+        InitFlags::FUSE_WRITEBACK_CACHE,
+        // Without it each write of a page asks for security.capability first.
+        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        InitFlags::FUSE_CACHE_SYMLINKS,
+        InitFlags::FUSE_PARALLEL_DIROPS,
+        // A listing brings attributes along, unless nobody asked for any since the last time.
+        InitFlags::FUSE_DO_READDIRPLUS,
+        InitFlags::FUSE_READDIRPLUS_AUTO,
+        // open(O_TRUNC) is one request.
+        InitFlags::FUSE_ATOMIC_O_TRUNC,
+    ];
+    for flag in wanted {
+        if config.add_capabilities(flag).is_err() {
+            tracing::info!(?flag, "this kernel's FUSE lacks a capability");
+        }
+    }
+    if config.set_max_write(REQUEST_BYTES_MAX).is_err()
+        || config.set_max_background(BACKGROUND_MAX).is_err()
+    {
+        tracing::warn!("a limit of the FUSE connection was refused");
+    }
+}
+
+/// Whether a WRITE clears set-user-id: the kernel says so (HANDLE_KILLPRIV_V2).
+pub(crate) fn kill_on_write(flags: WriteFlags, _caller: Caller) -> bool {
+    flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+}
+
+pub(crate) fn replace(flags: RenameFlags) -> Result<Replace, Errno> {
+    if flags.is_empty() {
+        Ok(Replace::Allow)
+    } else if flags == RenameFlags::RENAME_NOREPLACE {
+        Ok(Replace::Refuse)
+    } else if flags == RenameFlags::RENAME_EXCHANGE {
+        Ok(Replace::Exchange)
+    } else {
+        // RENAME_WHITEOUT is for the layers of an overlay, which this is not.
+        Err(Errno::EINVAL)
+    }
+}
+
+pub(crate) fn allocate(mode: i32) -> Result<Allocate, Errno> {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Ok(Allocate::Extend),
+        libc::FALLOC_FL_KEEP_SIZE => Ok(Allocate::KeepSize),
+        PUNCH => Ok(Allocate::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Ok(Allocate::ZeroRange),
+        ZERO_KEEP => Ok(Allocate::ZeroRangeKeepSize),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Operations that only another system has.
+macro_rules! platform_operations {
+    () => {};
+}
+pub(crate) use platform_operations;

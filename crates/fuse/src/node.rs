@@ -1,0 +1,156 @@
+//! Node ids, and the nodes the kernel knows.
+//!
+//! A node id is what the kernel calls an inode: the view in the upper 24 bits, the number of the
+//! inode in that view in the lower 40. Neither half is ever given twice in the life of a mount, so
+//! the kernel never mistakes a new file for an old one and generations stay 0.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use fuser::INodeNo;
+use parking_lot::Mutex;
+use spfs_vfs::api::{Ino, Pin, Vfs};
+
+use crate::views::ViewId;
+
+const INO_BITS: u32 = 40;
+const INO_MASK: u64 = (1 << INO_BITS) - 1;
+
+/// A node id taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// The root of the mount (FUSE_ROOT_ID), which belongs to the view of whoever asks.
+    Root,
+    /// Everything else.
+    Of(ViewId, Ino),
+}
+
+impl Node {
+    /// Takes a node id of the kernel apart.
+    pub(crate) fn from_id(id: INodeNo) -> Self {
+        if id == INodeNo::ROOT {
+            return Self::Root;
+        }
+        // 64 - 40 bits always fit.
+        let view = ViewId::new((id.0 >> INO_BITS) as u32).unwrap_or(ViewId::FIRST);
+        Self::Of(view, Ino(id.0 & INO_MASK))
+    }
+
+    /// The node id of an inode; all roots have the id of the mount's root. `None` when the inode's
+    /// number is too large, or 0, which means "no entry" to the kernel.
+    pub(crate) fn id(view: ViewId, ino: Ino) -> Option<INodeNo> {
+        if ino == Ino::ROOT {
+            return Some(INodeNo::ROOT);
+        }
+        (ino.0 != 0 && ino.0 <= INO_MASK)
+            .then(|| INodeNo(u64::from(view.number()) << INO_BITS | ino.0))
+    }
+}
+
+/// A `forget` for more lookups than there were: the kernel and the table disagree.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Underflow {
+    /// How many lookups the table had counted.
+    pub(crate) counted: u64,
+}
+
+/// The nodes that the kernel knows, with its number of lookups for each and one [`Pin`], which
+/// keeps an inode without names from going while the kernel can still ask for it.
+///
+/// A count rises before the reply that tells the kernel of the node is sent: so a `forget` can
+/// never overtake it. Pins are dropped after the lock was released, as the core may have work then.
+pub(crate) struct Nodes<V: Vfs> {
+    shards: Box<[Shard<V>]>,
+}
+
+// A line of its own for each lock, or neighbours would pull it from each other's caches.
+#[repr(align(64))]
+struct Shard<V: Vfs>(Mutex<HashMap<u64, Known<V>, BuildHasherDefault<IdHasher>>>);
+
+struct Known<V: Vfs> {
+    lookups: u64,
+    pin: Pin<V>,
+}
+
+const SHARDS: usize = 64;
+
+impl<V: Vfs> Nodes<V> {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Shard(Mutex::default())).collect() }
+    }
+
+    /// Counts one more lookup of a node.
+    pub(crate) fn remember(&self, vfs: &Arc<V>, ino: Ino, id: INodeNo) {
+        if id == INodeNo::ROOT {
+            // The root is known without a lookup and never forgotten.
+            return;
+        }
+        let mut shard = self.shard(id).0.lock();
+        shard
+            .entry(id.0)
+            .or_insert_with(|| Known { lookups: 0, pin: Pin::new(vfs, ino) })
+            .lookups += 1;
+    }
+
+    /// Takes `count` lookups of a node back.
+    pub(crate) fn forget(&self, id: INodeNo, count: u64) -> Result<(), Underflow> {
+        if id == INodeNo::ROOT || count == 0 {
+            return Ok(());
+        }
+        let mut shard = self.shard(id).0.lock();
+        let Some(known) = shard.get_mut(&id.0) else { return Err(Underflow { counted: 0 }) };
+        let counted = known.lookups;
+        if counted > count {
+            known.lookups -= count;
+            return Ok(());
+        }
+        let gone = shard.remove(&id.0);
+        drop(shard);
+        drop(gone.map(|known| known.pin));
+        if counted < count { Err(Underflow { counted }) } else { Ok(()) }
+    }
+
+    /// The number of nodes that the kernel knows, without the root.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().len()).sum()
+    }
+
+    /// Forgets all nodes: the kernel is gone, and it does not say so for each.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let gone = std::mem::take(&mut *shard.0.lock());
+            drop(gone);
+        }
+    }
+
+    fn shard(&self, id: INodeNo) -> &Shard<V> {
+        &self.shards[(spread(id.0) >> 58) as usize % SHARDS]
+    }
+}
+
+/// Ids are dense and never chosen by an attacker, so one multiplication (Fibonacci hashing) does.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The table takes its position from the low bits and its tag from the high ones; the
+        // shard has used up the highest six.
+        self.0 = spread(self.0 ^ id).rotate_left(32);
+    }
+}
+
+fn spread(id: u64) -> u64 {
+    id.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}

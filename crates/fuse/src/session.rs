@@ -1,0 +1,184 @@
+//! A mount being served.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use spfs_vfs::api::{Ino, Vfs};
+
+use crate::counters::Requests;
+use crate::edge::Edge;
+use crate::notify::Notifier;
+use crate::platform;
+use crate::server::Server;
+use crate::views::{Single, ViewId, Views};
+
+/// A year: nothing changes in a view without the kernel asking for it or being told.
+const TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How a mount is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Threads that read requests; `None` leaves it to us. macOS has one.
+    pub threads: Option<NonZeroUsize>,
+    /// How long the kernel may believe names (also names that do not exist) and attributes without
+    /// asking again.
+    pub ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: None, ttl: TTL }
+    }
+}
+
+/// Serves one view on a FUSE device that is mounted already. The kernel's first request is answered
+/// before this returns; the others are from then on, by threads of the session.
+///
+/// # Errors
+/// When the device is not mounted (or no more), its protocol is too old, or threads cannot be
+/// started.
+pub fn serve<V: Vfs>(
+    vfs: Arc<V>,
+    device: OwnedFd,
+    options: Options,
+) -> io::Result<Session<Single<V>>> {
+    serve_views(Single::new(vfs), device, options)
+}
+
+/// Serves several views on one mount; see [`serve`].
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_views<W: Views>(
+    views: W,
+    device: OwnedFd,
+    options: Options,
+) -> io::Result<Session<W>> {
+    let edge = Arc::new(Edge::new(views, options.ttl));
+    let config = platform::session_config(options.threads);
+    // Who may enter is the mount's to say (allow_other, user namespaces), not ours.
+    let session =
+        fuser::Session::from_fd(Server(Arc::clone(&edge)), device, fuser::SessionACL::All, config)?;
+    let (notifier, notify_thread) = Notifier::start(session.notifier())?;
+    let end = Arc::new(End::default());
+    let server = {
+        let (notifier, end) = (notifier.clone(), Arc::clone(&end));
+        std::thread::Builder::new().name("spfs-fuse".into()).spawn(move || {
+            let result = session.run();
+            notifier.end();
+            drop(notify_thread.join());
+            end.reach(result);
+        })?
+    };
+    Ok(Session { edge, notifier, end, server: Mutex::new(Some(server)) })
+}
+
+/// A mount being served by threads of its own.
+///
+/// It ends when the mount does: by unmounting, or when the last process of its mount namespace is
+/// gone. Dropping the value changes nothing about that.
+pub struct Session<W: Views> {
+    edge: Arc<Edge<W>>,
+    notifier: Notifier,
+    end: Arc<End>,
+    server: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<W: Views> std::fmt::Debug for Session<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("ended", &self.is_ended())
+            .field("nodes", &self.nodes())
+            .field("handles", &self.handles())
+            .field("requests", &self.requests())
+            .finish()
+    }
+}
+
+impl<W: Views> Session<W> {
+    /// Waits for the end of the mount. When it returns, no thread of the session is left and
+    /// everything that was held for the kernel has been given back. May be called by several
+    /// threads.
+    ///
+    /// # Errors
+    /// What ended the session other than the end of the mount.
+    pub fn wait(&self) -> io::Result<()> {
+        let result = self.end.wait();
+        if let Some(server) = self.server.lock().take() {
+            // It has nothing left to do but to return.
+            drop(server.join());
+        }
+        result
+    }
+
+    /// Whether the mount has ended.
+    pub fn is_ended(&self) -> bool {
+        self.end.is_reached()
+    }
+
+    /// Tells the kernel what changed behind its back.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    /// The inodes of a view that are open for writing. Only of these may the kernel hold written
+    /// pages that have not come here: closing writes them.
+    pub fn write_handles(&self, view: ViewId) -> Vec<Ino> {
+        self.edge.writers(view)
+    }
+
+    /// How many nodes the kernel knows, without the root.
+    pub fn nodes(&self) -> usize {
+        self.edge.node_count()
+    }
+
+    /// How many files are open.
+    pub fn handles(&self) -> usize {
+        self.edge.handle_count()
+    }
+
+    /// What the kernel has asked so far.
+    pub fn requests(&self) -> Requests {
+        self.edge.counters.read()
+    }
+
+    /// How often the kernel gave back more lookups than it had made: always 0, or there is a bug.
+    pub fn lookup_underflows(&self) -> u64 {
+        self.edge.underflows()
+    }
+}
+
+/// The end of a session, which several may wait for.
+#[derive(Default)]
+struct End {
+    // An error cannot be copied; its kind and text can.
+    result: Mutex<Option<Result<(), (io::ErrorKind, String)>>>,
+    reached: Condvar,
+}
+
+impl End {
+    fn reach(&self, result: io::Result<()>) {
+        *self.result.lock() = Some(result.map_err(|error| (error.kind(), error.to_string())));
+        self.reached.notify_all();
+    }
+
+    fn is_reached(&self) -> bool {
+        self.result.lock().is_some()
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut result = self.result.lock();
+        loop {
+            match &*result {
+                Some(Ok(())) => return Ok(()),
+                Some(Err((kind, text))) => return Err(io::Error::new(*kind, text.clone())),
+                None => self.reached.wait(&mut result),
+            }
+        }
+    }
+}
