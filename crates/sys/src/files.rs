@@ -1,0 +1,186 @@
+//! Content of open files: holes, space, durability, copies; and the figures of a volume.
+//!
+//! Offsets and lengths are bytes. Functions named `seek_…` move the descriptor's own position:
+//! everything else in this project reads and writes at explicit offsets.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::platform;
+
+/// Makes a range read as zeros and gives its space back; the size stays.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the volume has no holes ([`crate::reflink::is_unsupported`]).
+pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    platform::files::punch_hole(file, offset, len)
+}
+
+/// Reserves space for a range. Unless `keep_size`, the file grows to the end of the range.
+///
+/// # Errors
+/// `ENOSPC` when the volume is full, `EOPNOTSUPP` where it cannot reserve.
+pub fn allocate(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    platform::files::allocate(file, offset, len, keep_size)
+}
+
+/// Makes a range read as zeros and reserves its space where the volume can. Unless `keep_size`,
+/// the file grows to the end of the range.
+///
+/// # Errors
+/// As [`punch_hole`] and [`allocate`].
+pub fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    platform::files::zero_range(file, offset, len, keep_size)
+}
+
+/// Returns the first offset at or after `offset` that holds data; `None` when none follows.
+///
+/// # Errors
+/// When the file cannot seek.
+pub fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    found(rustix::fs::seek(file, SeekFrom::Data(offset)))
+}
+
+/// Returns the first offset at or after `offset` that lies in a hole, the end of the file counting
+/// as one; `None` beyond the end.
+///
+/// # Errors
+/// When the file cannot seek.
+pub fn seek_hole(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    found(rustix::fs::seek(file, SeekFrom::Hole(offset)))
+}
+
+fn found(result: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
+    match result {
+        Ok(offset) => Ok(Some(offset)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the content of a file, and what is needed to read it, survive a power loss.
+///
+/// # Errors
+/// When the device reports that it could not write: what was written before is then in doubt.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    platform::files::sync_data(file)
+}
+
+/// Makes content and all attributes of a file or directory survive a power loss.
+///
+/// # Errors
+/// As [`sync_data`].
+pub fn sync_all(file: &File) -> io::Result<()> {
+    platform::files::sync_all(file)
+}
+
+/// Makes everything on the volume of `file` survive a power loss.
+///
+/// # Errors
+/// As [`sync_data`]. On Linux before 5.8 write errors of other files are not reported.
+pub fn syncfs(file: &File) -> io::Result<()> {
+    platform::files::syncfs(file)
+}
+
+/// The figures of a volume, in units of `block_size` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Unit of the block counts, in bytes.
+    pub block_size: u64,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Free blocks for ordinary users.
+    pub blocks_available: u64,
+    /// All inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Longest name, in bytes.
+    pub name_max: u64,
+}
+
+/// Returns the figures of the volume that holds `path`.
+///
+/// # Errors
+/// When the path cannot be reached.
+pub fn statvfs(path: &Path) -> io::Result<Figures> {
+    Ok(figures(&rustix::fs::statvfs(path)?))
+}
+
+/// Returns the figures of the volume that holds an open file or directory.
+///
+/// # Errors
+/// When the volume does not answer.
+pub fn fstatvfs(file: impl AsFd) -> io::Result<Figures> {
+    Ok(figures(&rustix::fs::fstatvfs(file)?))
+}
+
+fn figures(stat: &rustix::fs::StatVfs) -> Figures {
+    Figures {
+        block_size: stat.f_frsize,
+        blocks: stat.f_blocks,
+        blocks_free: stat.f_bfree,
+        blocks_available: stat.f_bavail,
+        files: stat.f_files,
+        files_free: stat.f_ffree,
+        name_max: stat.f_namemax,
+    }
+}
+
+/// Copies `len` bytes, or up to the end of `src`, and returns how many; inside the kernel where it
+/// can (which may share the blocks), else through a buffer. Holes of the source may become data.
+///
+/// # Errors
+/// When reading or writing fails; the target then holds part of the range.
+pub fn copy_range(
+    src: &File,
+    src_offset: u64,
+    dst: &File,
+    dst_offset: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let done = platform::files::copy_in_kernel(src, src_offset, dst, dst_offset, len)?;
+    if done == len {
+        return Ok(done);
+    }
+    Ok(done + copy_by_buffer(src, src_offset + done, dst, dst_offset + done, len - done)?)
+}
+
+/// Large enough that the two system calls weigh little beside the copying itself.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+fn copy_by_buffer(
+    src: &File,
+    src_offset: u64,
+    dst: &File,
+    dst_offset: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let mut buffer = vec![0; usize::try_from(len).map_or(BUFFER_BYTES, |l| l.min(BUFFER_BYTES))];
+    let mut done = 0;
+    while done < len {
+        let want = usize::try_from(len - done).map_or(buffer.len(), |l| l.min(buffer.len()));
+        let got = match src.read_at(&mut buffer[..want], src_offset + done) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if got == 0 {
+            break;
+        }
+        dst.write_all_at(&buffer[..got], dst_offset + done)?;
+        done += got as u64;
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! Limits of this process.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::platform;
+
+/// Raises the number of files this process may have open as far as it is allowed to, and returns
+/// the new number. It stays as it is when the system refuses.
+pub fn raise_nofile() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = platform::limits::nofile_max(limit.maximum);
+    let current = limit.current.unwrap_or(most);
+    if current >= most {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum }) {
+        Ok(()) => most,
+        Err(_) => current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_reaches_the_hard_one() {
+        let raised = raise_nofile();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, Some(raised));
+        assert!(limit.maximum.is_none_or(|maximum| raised == maximum));
+        assert_eq!(raise_nofile(), raised);
+    }
+}

@@ -1,0 +1,82 @@
+use std::fs::File;
+use std::io;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::{Errno, retry_on_intr};
+
+pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+}
+
+pub(crate) fn allocate(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    fallocate(file, size_flag(keep_size), offset, len)
+}
+
+pub(crate) fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::ZERO_RANGE | size_flag(keep_size), offset, len) {
+        // tmpfs and others punch holes but do not know this mode.
+        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            punch_hole(file, offset, len)?;
+            allocate(file, offset, len, keep_size)
+        }
+        result => result,
+    }
+}
+
+fn size_flag(keep_size: bool) -> FallocateFlags {
+    if keep_size { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() }
+}
+
+fn fallocate(file: &File, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+    if len == 0 {
+        // fallocate(2) calls an empty range an error; for us it is nothing to do.
+        return Ok(());
+    }
+    Ok(retry_on_intr(|| rustix::fs::fallocate(file, flags, offset, len))?)
+}
+
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::fdatasync(file))?)
+}
+
+pub(crate) fn sync_all(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+}
+
+pub(crate) fn syncfs(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::syncfs(file))?)
+}
+
+/// Copies as far as copy_file_range(2) goes; the caller copies the rest.
+pub(crate) fn copy_in_kernel(
+    src: &File,
+    mut src_offset: u64,
+    dst: &File,
+    mut dst_offset: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let mut done = 0;
+    while done < len {
+        let want = usize::try_from(len - done).unwrap_or(usize::MAX);
+        let copied = rustix::fs::copy_file_range(
+            src,
+            Some(&mut src_offset),
+            dst,
+            Some(&mut dst_offset),
+            want,
+        );
+        match copied {
+            // The end of the file; or a kernel that gives 0 for files of size 0 that have content,
+            // as those in /proc: reading decides.
+            Ok(0) => break,
+            Ok(count) => done += count as u64,
+            Err(Errno::INTR) => {}
+            // Two volumes before 5.3, volumes that refuse, overlapping ranges of one file.
+            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}

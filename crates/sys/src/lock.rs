@@ -1,0 +1,121 @@
+//! Locks on whole files that end with the process, however it ends.
+//!
+//! A lock belongs to the open file, not to the path: keep the lock file, never remove and remake
+//! it. It works between the processes of one machine, and on network volumes as far as their
+//! protocol goes.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
+
+/// An exclusive lock; dropping it lets go.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock if nobody holds it; `None` when somebody does.
+    ///
+    /// # Errors
+    /// When the volume has no locks.
+    pub fn try_exclusive(file: File) -> io::Result<Option<Self>> {
+        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the lock is free and takes it.
+    ///
+    /// # Errors
+    /// When the volume has no locks.
+    pub fn exclusive(file: File) -> io::Result<Self> {
+        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        Ok(Self { file })
+    }
+
+    /// Returns the locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock with a child that was forked and has not yet exec'd.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// Returns whether somebody holds an exclusive lock on the file. Probes do not hinder each other,
+/// but a holder-to-be may be refused while one runs: it should try again for a moment.
+///
+/// # Errors
+/// When the volume has no locks.
+pub fn is_held(file: &File) -> io::Result<bool> {
+    match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => {
+            flock(file, FlockOperation::Unlock)?;
+            Ok(false)
+        }
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
+
+    fn open(path: &Path) -> File {
+        File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::try_exclusive(open(&path)).unwrap().expect("free");
+        assert!(Lock::try_exclusive(open(&path)).unwrap().is_none());
+        assert!(is_held(&open(&path)).unwrap());
+        drop(first);
+        assert!(!is_held(&open(&path)).unwrap());
+        assert!(Lock::try_exclusive(open(&path)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_waiting_holder_gets_the_lock_when_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::try_exclusive(open(&path)).unwrap().expect("free");
+        let (sender, receiver) = mpsc::channel();
+        let waiting = open(&path);
+        let waiter = thread::spawn(move || {
+            let lock = Lock::exclusive(waiting).unwrap();
+            sender.send(()).unwrap();
+            lock
+        });
+        assert!(receiver.try_recv().is_err(), "the lock was given twice");
+        drop(first);
+        receiver.recv().unwrap();
+        drop(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn dropping_the_lock_frees_it_even_when_a_duplicate_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = open(&path);
+        let duplicate = file.try_clone().unwrap();
+        drop(Lock::try_exclusive(file).unwrap().expect("free"));
+        assert!(!is_held(&open(&path)).unwrap());
+        drop(duplicate);
+    }
+}

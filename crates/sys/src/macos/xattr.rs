@@ -1,0 +1,4 @@
+use rustix::io::Errno;
+
+/// What the kernel says when a file lacks the attribute.
+pub(crate) const NO_ATTRIBUTE: Errno = Errno::NOATTR;
