@@ -1,6 +1,8 @@
 //! Folders that belong to one user alone.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -54,9 +56,10 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
         Err(Errno::ACCESS) => return refuse_or_open_up(path),
         Err(error) => return Err(error.into()),
     };
-    let stat = rustix::fs::fstat(&dir)?;
-    check_owner(path, stat.st_uid)?;
-    if u32::from(stat.st_mode) & 0o7777 != 0o700 {
+    let dir = File::from(dir);
+    let metadata = dir.metadata()?;
+    check_owner(path, metadata.uid())?;
+    if metadata.mode() & 0o7777 != 0o700 {
         rustix::fs::fchmod(&dir, Mode::RWXU)?;
     }
     Ok(())
@@ -90,7 +93,7 @@ fn check_owner(path: &Path, owner: u32) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn reason(error: &io::Error) -> &NotPrivate {
         error.get_ref().and_then(|e| e.downcast_ref()).expect("a NotPrivate inside")

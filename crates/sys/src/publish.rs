@@ -8,7 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::hash::BuildHasher;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -238,9 +238,9 @@ pub fn mkdir_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(dir) => {
-            let stat = rustix::fs::fstat(&dir)?;
-            if u32::from(stat.st_mode) & 0o7777 != bits {
-                rustix::fs::fchmod(&dir, raw_mode(bits))?;
+            let dir = File::from(dir);
+            if dir.metadata()?.mode() & 0o7777 != bits {
+                dir.set_permissions(Permissions::from_mode(bits))?;
             }
             Ok(())
         }
