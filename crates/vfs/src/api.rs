@@ -338,18 +338,13 @@ pub trait Vfs: Send + Sync + 'static {
     fn remove(&self, dir: Ino, name: Name<'_>, what: Remove) -> Result<()>;
 
     /// Moves a name, as renameat2(2).
-    fn rename(
-        &self,
-        from: (Ino, Name<'_>),
-        to: (Ino, Name<'_>),
-        replace: Replace,
-    ) -> Result<()>;
+    fn rename(&self, from: (Ino, Name<'_>), to: (Ino, Name<'_>), replace: Replace) -> Result<()>;
 
     /// Returns the target of a symbolic link.
     fn readlink(&self, ino: Ino) -> Result<Box<[u8]>>;
 
     /// Opens a regular file. Truncation on open is a `setattr` of the size.
-    fn open(&self, ino: Ino, access: Access) -> Result<Self::File>;
+    fn open(self: &Arc<Self>, ino: Ino, access: Access) -> Result<Self::File>;
 
     /// Makes everything this file system holds durable.
     fn sync(&self) -> Result<()>;

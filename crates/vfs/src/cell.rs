@@ -1,0 +1,438 @@
+//! The content of one regular file, and where its bytes are.
+//!
+//! A cell belongs to an inode, not to a name or an open file: every handle of the inode holds the
+//! same cell, so that a reader that opened before a copy-up sees what is written after it.
+//!
+//! Nothing is copied before the first write or truncation. Then, in this order of preference, the
+//! payload's blocks are shared (FICLONE, clonefile), a small file is copied, and of a large one only
+//! what is written is kept beside the payload ([`Source::Partial`]).
+//!
+//! Lock order: a cell's lock is taken after the namespace's, and never two cells at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use spfs_model::Digest;
+
+use crate::api::{Error, Ino, Result, Timestamp};
+use crate::extents::Extents;
+use crate::journal::{ContentRecord, Record};
+use crate::scratch::{ScratchFile, ScratchId};
+use crate::store::{Store, Upper};
+
+mod allocate;
+mod commit;
+mod io;
+
+pub(crate) use commit::{CommitJob, Settled};
+pub use commit::{LayerStore, StoredFile};
+
+/// Files up to this size are copied whole at the first write: that costs no more than the
+/// bookkeeping of a partial copy.
+const COPY_WHOLE_MAX: u64 = 128 << 10;
+
+/// Partial copies are kept in units of this many bytes, the kernel's page size on most
+/// machines, so that their number is bounded by the file's size.
+pub(crate) const BLOCK: u64 = 4096;
+
+/// The largest offset a file may have (MAX_LFS_FILESIZE on 64-bit Linux).
+pub(crate) const FILE_SIZE_MAX: u64 = i64::MAX as u64;
+
+/// One regular file's content.
+#[derive(Debug)]
+pub(crate) struct FileCell {
+    pub(crate) ino: Ino,
+    content: RwLock<Content>,
+}
+
+/// What a cell's lock guards.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) size: u64,
+    pub(crate) source: Source,
+    /// The content as it is now stands in a repository.
+    pub(crate) stored: Option<StoredAs>,
+    /// When the daemon itself last saw a write that no `setattr` has dated since.
+    pub(crate) written_at: Option<Timestamp>,
+    /// Something changed that no completed sync covers.
+    pub(crate) unsynced: Unsynced,
+}
+
+/// What a sync has to do for a cell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unsynced {
+    /// Bytes were written to the scratch file.
+    pub(crate) data: bool,
+    /// The journal holds a change of the source or its extents; it counts after a power loss only
+    /// with a later [`Record::Synced`].
+    pub(crate) source: bool,
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// All in a payload, which is as long as the file.
+    Payload(Digest),
+    /// Nowhere: `size` zeros.
+    Zeros,
+    /// All in a scratch file, which is as long as the file.
+    Whole { id: ScratchId },
+    /// `extents` in a scratch file as long as the file; the rest up to `base_end` in a payload;
+    /// zeros above.
+    Partial { id: ScratchId, base: Digest, base_end: u64, extents: Extents },
+}
+
+/// The content as it is now stands in a repository, in no layer of the stack yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoredAs {
+    pub(crate) digest: Digest,
+    /// Payload and scratch file are one inode: it must not be written.
+    pub(crate) shared: bool,
+}
+
+/// An offset and the bytes that are about to be written there.
+type Incoming<'a> = Option<(u64, &'a [u8])>;
+
+impl Source {
+    pub(crate) fn scratch_id(&self) -> Option<ScratchId> {
+        match self {
+            Self::Whole { id, .. } | Self::Partial { id, .. } => Some(*id),
+            Self::Payload(_) | Self::Zeros => None,
+        }
+    }
+}
+
+impl FileCell {
+    fn new(ino: Ino, size: u64, source: Source) -> Self {
+        let unsynced = Unsynced::default();
+        let content = Content { size, source, stored: None, written_at: None, unsynced };
+        Self { ino, content: RwLock::new(content) }
+    }
+
+    /// Size in bytes, allocated blocks and the time of an undated write.
+    pub(crate) fn stat(&self, store: &Store) -> (u64, u64, Option<Timestamp>) {
+        let content = self.content.read();
+        let dense = content.size.div_ceil(512);
+        let blocks = match &content.source {
+            Source::Payload(_) | Source::Partial { .. } => dense,
+            Source::Zeros => 0,
+            Source::Whole { id, .. } => store
+                .upper()
+                .and_then(|upper| upper.file(*id))
+                .and_then(|file| file.stat().map_err(|e| Error::scratch("stat a file", e)))
+                .map_or(dense, |stat| stat.blocks),
+        };
+        (content.size, blocks, content.written_at)
+    }
+
+    /// The modification time has been set by hand: what the daemon saw before counts no more.
+    pub(crate) fn dated(&self) {
+        self.content.write().written_at = None;
+    }
+
+    /// Tells whether the content is what a layer of the stack holds.
+    pub(crate) fn is_payload(&self) -> bool {
+        matches!(self.content.read().source, Source::Payload(_))
+    }
+
+    /// Replaces everything, when the journal is replayed or a file is reset; returns the scratch
+    /// file that is not needed any more.
+    pub(crate) fn assign(&self, size: u64, source: Source) -> Option<ScratchId> {
+        let mut content = self.content.write();
+        let old = content.source.scratch_id();
+        let kept = source.scratch_id();
+        let unsynced = Unsynced::default();
+        *content = Content { size, source, stored: None, written_at: None, unsynced };
+        old.filter(|id| Some(*id) != kept)
+    }
+
+    /// Runs `with` on the content.
+    pub(crate) fn with<T>(&self, with: impl FnOnce(&Content) -> T) -> T {
+        with(&self.content.read())
+    }
+
+    /// Runs `with` on the content, to change it.
+    pub(crate) fn with_mut<T>(&self, with: impl FnOnce(&mut Content) -> T) -> T {
+        with(&mut self.content.write())
+    }
+
+    /// Makes content durable: the scratch file's bytes first, then a record that they count.
+    /// The caller syncs the journal afterwards.
+    pub(crate) fn sync_data(&self, upper: &Upper) -> Result<()> {
+        let mut content = self.content.write();
+        let unsynced = content.unsynced;
+        if unsynced.data
+            && let Some(id) = content.source.scratch_id()
+        {
+            upper.file(id)?.sync_data().map_err(|e| Error::scratch("sync a file", e))?;
+        }
+        if unsynced.source {
+            upper.scratch.sync(false).map_err(|e| Error::scratch("sync the directory", e))?;
+            upper.record(&Record::Synced { ino: self.ino.0 });
+        }
+        content.unsynced = Unsynced::default();
+        Ok(())
+    }
+
+    /// Makes a scratch file that a repository shares this runtime's own again.
+    pub(crate) fn unshare(&self, upper: &Upper) -> Result<()> {
+        let mut content = self.content.write();
+        let Source::Whole { id: shared } = content.source else {
+            return Ok(());
+        };
+        let (id, file) = upper.create()?;
+        let source = upper.scratch.path(shared);
+        let copied = std::fs::File::open(source)
+            .map_err(|e| Error::scratch("open a shared file", e))
+            .and_then(|source| copy_file(upper, &source, &*file));
+        if let Err(error) = copied {
+            upper.remove(id);
+            return Err(error);
+        }
+        content.stored = None;
+        content.unsynced.data = true;
+        content.replace_source(self.ino, Source::Whole { id }, upper);
+        Ok(())
+    }
+
+    /// A sync failed: the next one has everything to do again.
+    pub(crate) fn needs_sync(&self) {
+        self.content.write().unsynced = Unsynced { data: true, source: true };
+    }
+
+    /// A sync of the whole volume begins; what is written from now on needs another.
+    pub(crate) fn begin_sync(&self) -> Unsynced {
+        std::mem::take(&mut self.content.write().unsynced)
+    }
+
+    /// The sync of the whole volume is done: what was written before it counts. A source that has
+    /// changed again meanwhile is left to the next sync.
+    pub(crate) fn end_sync(&self, upper: &Upper, synced: Unsynced) {
+        let content = self.content.write();
+        if synced.source && !content.unsynced.source {
+            upper.record(&Record::Synced { ino: self.ino.0 });
+        }
+    }
+}
+
+impl Content {
+    /// The record that rebuilds this content.
+    pub(crate) fn record(&self) -> ContentRecord {
+        match &self.source {
+            Source::Payload(digest) => ContentRecord::Payload { digest: *digest, size: self.size },
+            Source::Zeros => ContentRecord::Zeros { size: self.size },
+            Source::Whole { id, .. } => ContentRecord::Whole { id: *id },
+            Source::Partial { id, base, base_end, extents, .. } => ContentRecord::Partial {
+                id: *id,
+                base: *base,
+                base_end: *base_end,
+                extents: extents.iter().map(|range| (range.start, range.end)).collect(),
+            },
+        }
+    }
+
+    /// Changes the source: in the journal first, then here. Returns nothing that can fail, so that
+    /// both always agree.
+    fn replace_source(&mut self, ino: Ino, source: Source, upper: &Upper) {
+        let old = self.source.scratch_id();
+        self.source = source;
+        self.unsynced.source = true;
+        upper.record(&Record::Content { ino: ino.0, content: self.record() });
+        if let Some(old) = old
+            && self.source.scratch_id() != Some(old)
+        {
+            upper.remove(old);
+        }
+    }
+
+    /// Makes the scratch file writable, by whatever copy that needs. `incoming` is what is about to
+    /// be written and where: where that is the whole file, it takes the place of a copy.
+    fn make_writable(
+        &mut self,
+        ino: Ino,
+        store: &Store,
+        incoming: Incoming<'_>,
+    ) -> Result<Arc<dyn ScratchFile>> {
+        let upper = store.upper()?;
+        let stored = self.stored.take();
+        match &self.source {
+            Source::Whole { .. } if stored.is_some_and(|stored| stored.shared) => {
+                let digest = stored.map_or(Digest::NULL, |stored| stored.digest);
+                self.copy_up(ino, store, digest, incoming).inspect_err(|_| self.stored = stored)
+            }
+            Source::Whole { id } | Source::Partial { id, .. } => upper.file(*id),
+            Source::Zeros => {
+                let (id, file) = upper.create()?;
+                self.set_new_len(upper, id, &*file, self.size)?;
+                self.replace_source(ino, Source::Whole { id }, upper);
+                Ok(file)
+            }
+            Source::Payload(digest) => {
+                let digest = *digest;
+                self.copy_up(ino, store, digest, incoming)
+            }
+        }
+    }
+
+    /// Copies a payload up, as little of it as possible.
+    fn copy_up(
+        &mut self,
+        ino: Ino,
+        store: &Store,
+        digest: Digest,
+        incoming: Incoming<'_>,
+    ) -> Result<Arc<dyn ScratchFile>> {
+        let upper = store.upper()?;
+        let (id, file) = upper.create()?;
+        match self.fill_copy(store, upper, &*file, digest, incoming) {
+            Ok(true) => {
+                self.replace_source(ino, Source::Whole { id }, upper);
+            }
+            Ok(false) => {
+                let source = Source::Partial {
+                    id,
+                    base: digest,
+                    base_end: self.size,
+                    extents: Extents::default(),
+                };
+                self.replace_source(ino, source, upper);
+            }
+            Err(error) => {
+                upper.remove(id);
+                return Err(error);
+            }
+        }
+        self.unsynced.data = true;
+        Ok(file)
+    }
+
+    /// Fills a new scratch file; `false`: it stays empty, and the payload goes on to be read.
+    fn fill_copy(
+        &self,
+        store: &Store,
+        upper: &Upper,
+        file: &dyn ScratchFile,
+        digest: Digest,
+        incoming: Incoming<'_>,
+    ) -> Result<bool> {
+        if self.size == 0 {
+            return Ok(true);
+        }
+        if let Some((0, data)) = incoming
+            && data.len() as u64 >= self.size
+        {
+            file.write_all_at(data, 0).map_err(|e| Error::scratch("write", e))?;
+            return Ok(true);
+        }
+        let payload = store.payload(&digest)?;
+        let failed = |source| Error::Payload { digest, source };
+        if self.size <= COPY_WHOLE_MAX {
+            let mut bytes = vec![0; self.size as usize];
+            let read = crate::scratch::read_full(&payload, &mut bytes, 0).map_err(failed)?;
+            if (read as u64) < self.size {
+                return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            file.write_all_at(&bytes, 0).map_err(|e| Error::scratch("copy a file up", e))?;
+            return Ok(true);
+        }
+        if upper.try_clone(&payload, file)? {
+            return Ok(true);
+        }
+        file.set_len(self.size).map_err(|e| Error::scratch("set a length", e))?;
+        Ok(false)
+    }
+
+    /// Sets the length of a scratch file nothing refers to yet.
+    fn set_new_len(
+        &self,
+        upper: &Upper,
+        id: ScratchId,
+        file: &dyn ScratchFile,
+        len: u64,
+    ) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        file.set_len(len).map_err(|e| {
+            upper.remove(id);
+            Error::scratch("set a length", e)
+        })
+    }
+}
+
+/// Fills a scratch file with all of another file.
+fn copy_file(upper: &Upper, source: &std::fs::File, file: &dyn ScratchFile) -> Result<()> {
+    if upper.try_clone(source, file)? {
+        return Ok(());
+    }
+    let mut bytes = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let read = crate::scratch::read_full(source, &mut bytes, at)
+            .map_err(|e| Error::scratch("read a shared file", e))?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&bytes[..read], at).map_err(|e| Error::scratch("copy a file", e))?;
+        at += read as u64;
+    }
+}
+
+/// The cells of files that are open or touched, by inode.
+///
+/// A touched inode's node holds its cell; an untouched one's is made when it is opened and found
+/// here by later openers until the last of them is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    shards: [Mutex<Shard>; 16],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    cells: HashMap<Ino, Weak<FileCell>>,
+    /// The number of cells at which those that nobody holds any more are swept out.
+    sweep_at: usize,
+}
+
+impl Shard {
+    fn insert(&mut self, ino: Ino, cell: &Arc<FileCell>) {
+        if self.cells.len() >= self.sweep_at {
+            self.cells.retain(|_, cell| cell.strong_count() > 0);
+            self.sweep_at = (2 * self.cells.len()).max(SWEEP_MIN);
+        }
+        self.cells.insert(ino, Arc::downgrade(cell));
+    }
+}
+
+/// Below this number of cells a shard is not swept.
+const SWEEP_MIN: usize = 64;
+
+impl Cells {
+    fn shard(&self, ino: Ino) -> &Mutex<Shard> {
+        &self.shards[(ino.0 % 16) as usize]
+    }
+
+    /// The cell of a file of the lower tree.
+    pub(crate) fn of_lower(&self, ino: Ino, digest: Digest, size: u64) -> Arc<FileCell> {
+        let mut shard = self.shard(ino).lock();
+        if let Some(cell) = shard.cells.get(&ino).and_then(Weak::upgrade) {
+            return cell;
+        }
+        let cell = Arc::new(FileCell::new(ino, size, Source::Payload(digest)));
+        shard.insert(ino, &cell);
+        cell
+    }
+
+    /// The cell of a file with state of its own.
+    pub(crate) fn restored(&self, ino: Ino, size: u64, source: Source) -> Arc<FileCell> {
+        let cell = Arc::new(FileCell::new(ino, size, source));
+        self.shard(ino).lock().insert(ino, &cell);
+        cell
+    }
+
+    /// The cell of a new, empty file.
+    pub(crate) fn of_new(&self, ino: Ino) -> Arc<FileCell> {
+        Arc::new(FileCell::new(ino, 0, Source::Zeros))
+    }
+}

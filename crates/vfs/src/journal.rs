@@ -1,0 +1,218 @@
+//! The journal: every change of names, attributes and content sources, in order.
+//!
+//! A record is appended under the lock that orders the change (so replay sees the same order) and
+//! handed to write(2) before the change is acknowledged, so that the end of the daemon loses
+//! nothing. [`Journal::sync`] makes it survive the machine, one sync for all who wait at the same
+//! time.
+//!
+//! On disk: an 8-byte magic, then frames of `length: u32`, `crc32c: u32` over the rest,
+//! `number: u64` and the record (postcard), all little endian. Numbers count up from 0 without a
+//! gap. See docs/format.md.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::api::{Error, Result};
+
+mod file;
+mod read;
+mod record;
+
+pub use file::{JournalFile, LogFile};
+pub(crate) use read::{Contents, Damage, read};
+pub(crate) use record::{
+    BodyRecord, ContentRecord, CreateKind, EntryRecord, Header, NodeRecord, Record, SpecialKind,
+    TargetRecord,
+};
+
+/// First bytes of a journal; the last is the version of the frame format.
+pub(crate) const MAGIC: &[u8; 8] = b"SPFSjrn\x01";
+
+/// Bytes before a record in its frame.
+const FRAME_HEAD: usize = 16;
+
+/// The longest record, in bytes. The largest legitimate one is the listing of a directory in a
+/// compacted journal: 200 bytes an entry leave room for millions.
+const RECORD_LEN_MAX: usize = 1 << 30;
+
+/// Space kept reserved behind the end, so that a change which began can always be recorded: above
+/// the longest record of a single change (an extended attribute of 64 KiB with its name).
+const RESERVE_MIN: u64 = 256 << 10;
+
+/// Space reserved at a time.
+const RESERVE_STEP: u64 = 4 << 20;
+
+/// An open journal.
+pub(crate) struct Journal {
+    log: fn(std::fs::File) -> Box<dyn LogFile>,
+    queue: Mutex<Queue>,
+    tail: Mutex<Tail>,
+    /// Bytes appended so far, written or queued.
+    appended: AtomicU64,
+    /// Bytes up to here are handed to the system.
+    written: AtomicU64,
+    /// Bytes up to here are reserved on the volume.
+    reserved: AtomicU64,
+    /// Bytes up to here must be durable for a sync to have meaning; times alone do not count.
+    needed: AtomicU64,
+    synced: Mutex<u64>,
+}
+
+/// Frames in their order, not yet written.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    next: u64,
+}
+
+/// The file and its end.
+struct Tail {
+    file: Arc<dyn LogFile>,
+    end: u64,
+    /// What is being written; kept when that fails, so that no record is ever skipped.
+    bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("bytes", &self.appended.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Frames records for a new file: its magic and the records, numbered from 0.
+    pub(crate) fn encode(records: &[Record]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for (number, record) in records.iter().enumerate() {
+            record::frame(&mut bytes, number as u64, record);
+        }
+        bytes
+    }
+
+    /// Goes on with a file whose first `end` bytes hold `next` frames.
+    pub(crate) fn new(
+        file: std::fs::File,
+        log: fn(std::fs::File) -> Box<dyn LogFile>,
+        end: u64,
+        next: u64,
+    ) -> Self {
+        Self {
+            log,
+            queue: Mutex::new(Queue { bytes: Vec::new(), next }),
+            tail: Mutex::new(Tail { file: Arc::from(log(file)), end, bytes: Vec::new() }),
+            appended: AtomicU64::new(end),
+            written: AtomicU64::new(end),
+            reserved: AtomicU64::new(end),
+            needed: AtomicU64::new(0),
+            synced: Mutex::new(0),
+        }
+    }
+
+    /// Replaces everything recorded so far by `records`, durably. Nothing may be recorded meanwhile.
+    pub(crate) fn replace(&self, path: &Path, records: &[Record]) -> Result<()> {
+        let mut tail = self.tail.lock();
+        let mut queue = self.queue.lock();
+        let (file, end) = crate::view::write_anew(path, records)
+            .map_err(|e| Error::scratch("compact the journal", e))?;
+        *tail = Tail { file: Arc::from((self.log)(file)), end, bytes: Vec::new() };
+        *queue = Queue { bytes: Vec::new(), next: records.len() as u64 };
+        self.appended.store(end, Ordering::Relaxed);
+        self.written.store(end, Ordering::Release);
+        self.reserved.store(end, Ordering::Relaxed);
+        self.needed.store(0, Ordering::Relaxed);
+        *self.synced.lock() = end;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that a change which begins now can be recorded even when the disk fills up. To be
+    /// called before anything is changed.
+    pub(crate) fn reserve(&self) -> Result<()> {
+        let wanted = self.appended.load(Ordering::Relaxed) + RESERVE_MIN;
+        if wanted <= self.reserved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let tail = self.tail.lock();
+        let wanted = wanted + RESERVE_STEP;
+        tail.file.reserve(wanted).map_err(|e| Error::scratch("reserve journal space", e))?;
+        self.reserved.store(wanted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts a record behind all others. [`Journal::flush`] hands it to the system.
+    pub(crate) fn append(&self, record: &Record) {
+        let mut queue = self.queue.lock();
+        let before = queue.bytes.len();
+        let number = queue.next;
+        queue.next += 1;
+        record::frame(&mut queue.bytes, number, record);
+        let added = (queue.bytes.len() - before) as u64;
+        let end = self.appended.fetch_add(added, Ordering::Relaxed) + added;
+        if record.must_survive() {
+            self.needed.fetch_max(end, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands everything appended so far to write(2).
+    pub(crate) fn flush(&self) -> Result<()> {
+        let wanted = self.appended.load(Ordering::Relaxed);
+        if self.written.load(Ordering::Acquire) >= wanted {
+            return Ok(());
+        }
+        let mut tail = self.tail.lock();
+        {
+            let mut queue = self.queue.lock();
+            if tail.bytes.is_empty() {
+                std::mem::swap(&mut tail.bytes, &mut queue.bytes);
+            } else {
+                tail.bytes.append(&mut queue.bytes);
+            }
+        }
+        if tail.bytes.is_empty() {
+            return Ok(());
+        }
+        tail.file
+            .write_all_at(&tail.bytes, tail.end)
+            .map_err(|e| Error::scratch("write the journal", e))?;
+        tail.end += tail.bytes.len() as u64;
+        tail.bytes.clear();
+        self.written.store(tail.end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Tells whether a sync would do something.
+    pub(crate) fn is_behind(&self) -> bool {
+        *self.synced.lock() < self.needed.load(Ordering::Relaxed)
+    }
+
+    /// Makes everything that must survive and was appended so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let needed = self.needed.load(Ordering::Relaxed);
+        self.flush()?;
+        let mut synced = self.synced.lock();
+        if *synced >= needed {
+            return Ok(());
+        }
+        // Who waited for the lock meanwhile finds its records covered by this sync.
+        let (file, covered) = {
+            let tail = self.tail.lock();
+            (Arc::clone(&tail.file), tail.end)
+        };
+        file.sync().map_err(|e| Error::scratch("sync the journal", e))?;
+        *synced = covered;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

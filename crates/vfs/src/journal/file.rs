@@ -1,0 +1,36 @@
+//! The file below a journal.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// What a journal needs of its file.
+pub trait LogFile: Send + Sync {
+    /// Writes all bytes at an offset.
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Reserves space up to `end`; the length stays. Where the volume cannot, that is no error.
+    fn reserve(&self, end: u64) -> io::Result<()>;
+    /// Makes everything written durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A journal in a real file.
+#[derive(Debug)]
+pub struct JournalFile(pub File);
+
+impl LogFile for JournalFile {
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        match spfs_sys::files::allocate(&self.0, 0, end, true) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        spfs_sys::files::sync_data(&self.0)
+    }
+}

@@ -1,0 +1,519 @@
+//! A view: the one implementation of [`Vfs`] that ships.
+//!
+//! It puts the pieces together: names and attributes ([`Namespace`]), content ([`FileCell`]),
+//! bytes and durability ([`Store`]). Locks, always taken in this order: `changing`, `recording`,
+//! `namespace`, one cell's content, leaves (pins, cell table, journal queue and tail, caches). No I/O happens under
+//! `namespace`: records are queued under it and written before the reply.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use spfs_model::{Digest, MergedTree, Name};
+
+use crate::api::{
+    Access, Attr, Cookie, DirEntry, Error, FileType, Ino, New, NewKind, Owner, Remove, Replace,
+    Result, SetAttr, Statfs, Timestamp, Vfs, XattrMode,
+};
+use crate::cell::FileCell;
+use crate::journal::Record;
+use crate::lower::Lower;
+use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
+use crate::store::{Payloads, Store, Upper};
+
+mod attributes;
+mod commit;
+mod compact;
+mod export;
+mod file;
+mod open;
+mod replay;
+mod reset;
+mod sync;
+
+pub use commit::{Changes, Commit, CommitError};
+pub(crate) use compact::write_anew;
+pub use file::OpenFile;
+pub use open::{OpenError, StackIdentity, UpperFiles};
+pub use reset::{Invalidation, ResetReport};
+pub use sync::SYNC_PERIOD;
+
+/// Tells the time. The kernel stamps coarse time; so must we, or the later of two changes could
+/// carry the earlier time.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// Returns the time of a change that happens now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The time of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let now = spfs_sys::clock::now();
+        Timestamp { secs: now.secs, nanos: now.nanos }
+    }
+}
+
+/// The time that everything in a layer shows, 2000-01-01T00:00:00Z, equal in every run on every
+/// host: see docs/decisions/0002-time-of-layers.md.
+pub const LAYER_TIME: Timestamp = Timestamp { secs: 946_684_800, nanos: 0 };
+
+/// How a view looks.
+#[derive(Debug, Clone)]
+pub struct ViewOptions {
+    /// Who owns what the layers hold; they do not say.
+    pub owner: Owner,
+    /// The time of what the layers hold; they do not say.
+    pub layer_time: Timestamp,
+    /// The clock for changes.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl ViewOptions {
+    /// The usual options for an owner.
+    pub fn new(owner: Owner) -> Self {
+        Self { owner, layer_time: LAYER_TIME, clock: Arc::new(SystemClock) }
+    }
+
+    fn defaults(&self) -> LowerDefaults {
+        LowerDefaults { owner: self.owner, time: self.layer_time }
+    }
+}
+
+/// A mounted stack of layers with what was changed on top.
+pub struct View {
+    /// Lock 0: held for reading while something is changed and recorded, for writing while the
+    /// journal is exchanged.
+    recording: RwLock<()>,
+    /// Lock 1.
+    namespace: RwLock<Namespace>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    /// Changes are accepted. Writing back what was written before is always accepted.
+    editable: AtomicBool,
+    pins: Pins,
+    /// Lock 3: how many handles may write to an inode.
+    writers: Mutex<HashMap<Ino, u32>>,
+    /// Lock 3: cells that have something a sync must do.
+    unsynced: Mutex<HashMap<Ino, Arc<FileCell>>>,
+    /// One commit, reset or compaction at a time; taken before all other locks.
+    changing: Mutex<Stack>,
+    dir: Option<PathBuf>,
+}
+
+/// What the journal knows of the stack.
+#[derive(Debug, Default)]
+struct Stack {
+    base: Vec<Digest>,
+    base_len: u64,
+    committed: Vec<Digest>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// A view of layers that nobody can change; it needs no scratch area.
+    pub fn read_only(
+        lower: Arc<MergedTree>,
+        payloads: Arc<dyn Payloads>,
+        options: ViewOptions,
+    ) -> Arc<Self> {
+        let namespace = Namespace::new(Lower::new(lower, Ino::ROOT.0), options.defaults());
+        let store = Store::new(payloads, None);
+        Arc::new(Self::assemble(namespace, store, options.clock, None, Stack::default()))
+    }
+
+    fn assemble(
+        namespace: Namespace,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        dir: Option<&Path>,
+        stack: Stack,
+    ) -> Self {
+        Self {
+            editable: AtomicBool::new(store.upper().is_ok()),
+            recording: RwLock::default(),
+            namespace: RwLock::new(namespace),
+            store,
+            clock,
+            pins: Pins::default(),
+            writers: Mutex::default(),
+            unsynced: Mutex::default(),
+            changing: Mutex::new(stack),
+            dir: dir.map(Path::to_owned),
+        }
+    }
+
+    /// Tells whether changes are accepted.
+    pub fn is_editable(&self) -> bool {
+        self.editable.load(Ordering::Relaxed)
+    }
+
+    /// Accepts changes or refuses them from now on. Fails for a view without a scratch area.
+    pub fn set_editable(&self, editable: bool) -> Result<()> {
+        if editable {
+            self.store.upper()?;
+        }
+        self.editable.store(editable, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The number of inodes with changes that no layer has.
+    pub fn change_count(&self) -> usize {
+        self.namespace.read().changed().len()
+    }
+
+    /// The paths of the files that are open for writing, relative to the root; a file without a
+    /// name is not among them.
+    pub fn open_for_writing(&self) -> Vec<Vec<u8>> {
+        let writers: Vec<Ino> = self.writers.lock().keys().copied().collect();
+        let namespace = self.namespace.read();
+        let mut paths: Vec<_> = writers.into_iter().filter_map(|ino| namespace.path(ino)).collect();
+        paths.sort();
+        paths
+    }
+
+    /// The inodes that are open for writing: what the kernel may hold unwritten pages of.
+    pub fn written_inodes(&self) -> Vec<Ino> {
+        let mut inodes: Vec<Ino> = self.writers.lock().keys().copied().collect();
+        inodes.sort_unstable();
+        inodes
+    }
+
+    /// A path of an inode relative to the root, for messages; `None` when no name leads to it.
+    pub fn path(&self, ino: Ino) -> Option<Vec<u8>> {
+        self.namespace.read().path(ino)
+    }
+
+    fn require_editable(&self) -> Result<&Upper> {
+        let upper = self.store.upper()?;
+        if !self.is_editable() {
+            return Err(Error::ReadOnly);
+        }
+        upper.journal.reserve()?;
+        Ok(upper)
+    }
+
+    /// Changes names or attributes: in memory and in the journal's queue as one step, in the file
+    /// before it returns.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<T>,
+    ) -> Result<T> {
+        let upper = self.require_editable()?;
+        let _recording = self.recording.read();
+        let now = self.clock.now();
+        let done = change(&mut self.namespace.write(), now, upper)?;
+        upper.journal.flush()?;
+        Ok(done)
+    }
+
+    fn cell(&self, ino: Ino) -> Result<Arc<FileCell>> {
+        self.namespace.read().cell(ino)
+    }
+
+    /// Remembers that content which a layer had is changed.
+    fn content_changed(&self, ino: Ino) -> Result<()> {
+        self.namespace.write().mark(ino)
+    }
+
+    /// Remembers that a sync has something to do for a cell.
+    fn needs_sync(&self, cell: &Arc<FileCell>) {
+        let mut unsynced = self.unsynced.lock();
+        unsynced.entry(cell.ino).or_insert_with(|| Arc::clone(cell));
+    }
+
+    fn attr(&self, namespace: RwLockReadGuard<'_, Namespace>, ino: Ino) -> Result<Attr> {
+        let mut attr = namespace.attr_of_names(ino)?;
+        if attr.file_type != FileType::Regular || namespace.node(ino).is_none() {
+            return Ok(attr);
+        }
+        let cell = namespace.cell(ino)?;
+        drop(namespace);
+        let (size, blocks, written_at) = cell.stat(&self.store);
+        attr.size = size;
+        attr.blocks = blocks;
+        if let Some(time) = written_at {
+            attr.mtime = time;
+            attr.ctime = attr.ctime.max(time);
+        }
+        Ok(attr)
+    }
+
+    /// Reads a link's target from a payload.
+    fn read_target(&self, digest: Digest, size: u64) -> Result<Box<[u8]>> {
+        let failed = |source| Error::Payload { digest, source };
+        let len = usize::try_from(size).ok().filter(|len| *len <= TARGET_LEN_MAX);
+        let len = len.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+        let mut target = vec![0; len];
+        let payload = self.store.payload(&digest)?;
+        let read = crate::scratch::read_full(&payload, &mut target, 0).map_err(failed)?;
+        if read < len {
+            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(target.into())
+    }
+
+    /// Frees what nobody can reach any more, if that is so.
+    fn reap(&self, ino: Ino) {
+        if self.pins.is_pinned(ino) {
+            return;
+        }
+        let cell = {
+            let namespace = self.namespace.read();
+            if namespace.node(ino).is_none_or(|node| !node.is_orphan()) {
+                drop(namespace);
+                return;
+            }
+            drop(namespace);
+            self.namespace.write().reap(ino)
+        };
+        self.unsynced.lock().remove(&ino);
+        if let (Some(cell), Ok(upper)) = (cell, self.store.upper())
+            && let Some(id) = cell.with(|content| content.source.scratch_id())
+        {
+            upper.remove(id);
+        }
+    }
+
+    fn create_inode(&self, dir: Ino, name: Name<'_>, new: New<'_>) -> Result<Ino> {
+        self.change(|namespace, time, upper| {
+            let ino = namespace.create(dir, name, new, time)?;
+            upper.record(&Record::Create {
+                dir: dir.0,
+                name: name.as_bytes().to_vec(),
+                ino: ino.0,
+                kind: new.kind.into(),
+                perm: new.perm,
+                owner: new.owner,
+                time,
+            });
+            Ok(ino)
+        })
+    }
+}
+
+impl Vfs for View {
+    type File = OpenFile;
+
+    fn statfs(&self) -> Result<Statfs> {
+        match self.store.upper() {
+            Ok(upper) => upper.scratch.statfs().map_err(|e| Error::scratch("statfs", e)),
+            Err(_) => {
+                let namespace = self.namespace.read();
+                let files = namespace.lower().current().len() as u64;
+                drop(namespace);
+                let (block_size, none) = (4096, 0);
+                Ok(Statfs {
+                    block_size,
+                    blocks: none,
+                    blocks_free: none,
+                    blocks_available: none,
+                    files,
+                    files_free: none,
+                })
+            }
+        }
+    }
+
+    fn getattr(&self, ino: Ino) -> Result<Attr> {
+        self.attr(self.namespace.read(), ino)
+    }
+
+    fn setattr(&self, ino: Ino, set: &SetAttr) -> Result<Attr> {
+        self.set_attributes(ino, set)?;
+        self.getattr(ino)
+    }
+
+    fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>> {
+        self.namespace.read().xattr(ino, name)?.map(Into::into).ok_or(Error::NoAttribute)
+    }
+
+    fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        self.change(|namespace, time, upper| {
+            namespace.check_set_xattr(ino, name, value, mode)?;
+            namespace.set_xattr(ino, name, value, time)?;
+            let (name, value) = (name.to_vec(), Some(value.to_vec()));
+            upper.record(&Record::Xattr { ino: ino.0, name, value, time });
+            Ok(())
+        })
+    }
+
+    fn listxattr(&self, ino: Ino) -> Result<Vec<Box<[u8]>>> {
+        self.namespace.read().xattr_names(ino)
+    }
+
+    fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.change(|namespace, time, upper| {
+            namespace.remove_xattr(ino, name, time)?;
+            let name = name.to_vec();
+            upper.record(&Record::Xattr { ino: ino.0, name, value: None, time });
+            Ok(())
+        })
+    }
+
+    fn lookup(&self, dir: Ino, name: Name<'_>) -> Result<Attr> {
+        let namespace = self.namespace.read();
+        let (ino, _) = namespace.find(dir, name)?.ok_or(Error::NotFound)?;
+        self.attr(namespace, ino)
+    }
+
+    fn parent(&self, dir: Ino) -> Result<Ino> {
+        self.namespace.read().parent(dir)
+    }
+
+    fn readdir(
+        &self,
+        dir: Ino,
+        after: Cookie,
+        each: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.namespace.read().read_directory(dir, after, each)
+    }
+
+    fn create(&self, dir: Ino, name: Name<'_>, new: New<'_>) -> Result<Attr> {
+        let ino = self.create_inode(dir, name, new)?;
+        self.getattr(ino)
+    }
+
+    fn link(&self, ino: Ino, dir: Ino, name: Name<'_>) -> Result<Attr> {
+        self.change(|namespace, time, upper| {
+            namespace.link(ino, dir, name, time)?;
+            let name = name.as_bytes().to_vec();
+            upper.record(&Record::Link { ino: ino.0, dir: dir.0, name, time });
+            Ok(())
+        })?;
+        self.getattr(ino)
+    }
+
+    fn remove(&self, dir: Ino, name: Name<'_>, what: Remove) -> Result<()> {
+        let orphan = self.change(|namespace, time, upper| {
+            let orphan = namespace.remove(dir, name, what, time)?;
+            let (name, directory) = (name.as_bytes().to_vec(), what == Remove::Directory);
+            upper.record(&Record::Remove { dir: dir.0, name, directory, time });
+            Ok(orphan)
+        })?;
+        if let Some(ino) = orphan {
+            self.reap(ino);
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: (Ino, Name<'_>), to: (Ino, Name<'_>), replace: Replace) -> Result<()> {
+        let orphan = self.change(|namespace, time, upper| {
+            let orphan = namespace.rename(from, to, replace, time)?;
+            upper.record(&Record::Rename {
+                from_dir: from.0.0,
+                from_name: from.1.as_bytes().to_vec(),
+                to_dir: to.0.0,
+                to_name: to.1.as_bytes().to_vec(),
+                exchange: replace == Replace::Exchange,
+                time,
+            });
+            Ok(orphan)
+        })?;
+        if let Some(ino) = orphan {
+            self.reap(ino);
+        }
+        Ok(())
+    }
+
+    fn readlink(&self, ino: Ino) -> Result<Box<[u8]>> {
+        let target = {
+            let namespace = self.namespace.read();
+            match namespace.node(ino).map(|node| &node.body) {
+                Some(Body::Symlink { target, .. }) => target.clone(),
+                Some(_) => return Err(Error::Invalid),
+                None => {
+                    let lower = namespace.lower().node(ino).ok_or(Error::Stale)?;
+                    if lower.file_type != FileType::Symlink {
+                        return Err(Error::Invalid);
+                    }
+                    Target::Payload { digest: lower.digest, size: lower.size }
+                }
+            }
+        };
+        match target {
+            Target::Text(text) => Ok(text),
+            Target::Payload { digest, size } => self.read_target(digest, size),
+        }
+    }
+
+    fn open(self: &Arc<Self>, ino: Ino, access: Access) -> Result<OpenFile> {
+        OpenFile::new(self, ino, access)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.sync_all()
+    }
+
+    fn pin(&self, ino: Ino) {
+        self.pins.pin(ino);
+    }
+
+    fn unpin(&self, ino: Ino) {
+        if self.pins.unpin(ino) {
+            self.reap(ino);
+        }
+    }
+}
+
+impl From<NewKind<'_>> for crate::journal::CreateKind {
+    fn from(kind: NewKind<'_>) -> Self {
+        use crate::journal::SpecialKind;
+        match kind {
+            NewKind::Regular => Self::Regular,
+            NewKind::Directory => Self::Directory,
+            NewKind::Symlink(target) => Self::Symlink(target.to_vec()),
+            NewKind::Fifo => Self::Special(SpecialKind::Fifo, 0),
+            NewKind::Socket => Self::Special(SpecialKind::Socket, 0),
+            NewKind::CharDevice(rdev) => Self::Special(SpecialKind::CharDevice, rdev),
+            NewKind::BlockDevice(rdev) => Self::Special(SpecialKind::BlockDevice, rdev),
+        }
+    }
+}
+
+/// How many reasons there are to keep an inode that has no name.
+#[derive(Debug, Default)]
+struct Pins {
+    shards: [Mutex<HashMap<Ino, u32>>; 16],
+}
+
+impl Pins {
+    fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, u32>> {
+        &self.shards[(ino.0 % 16) as usize]
+    }
+
+    fn pin(&self, ino: Ino) {
+        *self.shard(ino).lock().entry(ino).or_insert(0) += 1;
+    }
+
+    /// Takes a pin back. `true`: it was the last.
+    fn unpin(&self, ino: Ino) -> bool {
+        let mut shard = self.shard(ino).lock();
+        let Some(count) = shard.get_mut(&ino) else {
+            debug_assert!(false, "inode {ino} is unpinned more often than pinned");
+            return false;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return false;
+        }
+        shard.remove(&ino);
+        true
+    }
+
+    fn is_pinned(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().contains_key(&ino)
+    }
+}

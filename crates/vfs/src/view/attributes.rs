@@ -1,0 +1,131 @@
+//! Changing attributes, size included.
+
+use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
+use crate::journal::Record;
+use crate::namespace::AttrChange;
+
+use super::View;
+
+impl View {
+    pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr) -> Result<()> {
+        let only_dates = is_write_back(set);
+        let upper = if only_dates {
+            // Dates of what was written while changes were accepted.
+            let upper = self.store.upper()?;
+            upper.journal.reserve()?;
+            upper
+        } else {
+            self.require_editable()?
+        };
+        let _recording = self.recording.read();
+        let now = self.clock.now();
+        if let Some(size) = set.size {
+            self.truncate(ino, size, now)?;
+        }
+        let dated = {
+            let mut namespace = self.namespace.write();
+            let attr = namespace.attr_of_names(ino)?;
+            let change = decide(&attr, set, now);
+            if change.is_empty() {
+                false
+            } else {
+                namespace.change_attributes(ino, &change)?;
+                upper.record(&Record::Attributes { ino: ino.0, change });
+                change.mtime.is_some() && attr.file_type == FileType::Regular
+            }
+        };
+        if dated {
+            self.cell(ino)?.dated();
+        }
+        upper.journal.flush()
+    }
+
+    fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
+        let cell = self.cell(ino)?;
+        let fresh = cell.truncate(&self.store, size, now)?;
+        self.needs_sync(&cell);
+        if fresh && !cell.is_payload() {
+            self.content_changed(ino)?;
+        }
+        Ok(())
+    }
+
+    /// Clears what a caller without CAP_FSETID must not leave on a file it has written.
+    pub(super) fn kill_privileges(&self, ino: Ino) -> Result<()> {
+        let attr = self.namespace.read().attr_of_names(ino)?;
+        let has_capability = {
+            let namespace = self.namespace.read();
+            namespace.xattr(ino, crate::namespace::SECURITY_CAPABILITY)?.is_some()
+        };
+        let perm = without_privileges(attr.perm);
+        if perm == attr.perm && !has_capability {
+            return Ok(());
+        }
+        self.change(|namespace, now, upper| {
+            let change = AttrChange {
+                perm: Some(perm),
+                ctime: Some(now),
+                drop_capability: true,
+                ..AttrChange::default()
+            };
+            namespace.change_attributes(ino, &change)?;
+            upper.record(&Record::Attributes { ino: ino.0, change });
+            Ok(())
+        })
+    }
+}
+
+/// Only times that the kernel kept itself: it may still have to date what was written before edit
+/// mode went off.
+fn is_write_back(set: &SetAttr) -> bool {
+    let at = |time: Option<SetTime>| !matches!(time, Some(SetTime::Now));
+    set.perm.is_none()
+        && set.uid.is_none()
+        && set.gid.is_none()
+        && set.size.is_none()
+        && at(set.atime)
+        && at(set.mtime)
+        && (set.mtime.is_some() || set.ctime.is_some())
+}
+
+/// Decides what a request changes.
+fn decide(attr: &Attr, set: &SetAttr, now: Timestamp) -> AttrChange {
+    let time = |time: Option<SetTime>| match time {
+        Some(SetTime::Now) => Some(now),
+        Some(SetTime::At(time)) => Some(time),
+        None => None,
+    };
+    let owner_changes = set.uid.is_some() || set.gid.is_some();
+    let kills = set.kill_privileges
+        && (owner_changes || set.size.is_some())
+        && attr.file_type != FileType::Directory;
+    let perm = match (set.perm, kills) {
+        (Some(perm), _) => Some(perm & 0o7777),
+        (None, true) => Some(without_privileges(attr.perm)).filter(|perm| *perm != attr.perm),
+        (None, false) => None,
+    };
+    let mut change = AttrChange {
+        perm,
+        uid: set.uid,
+        gid: set.gid,
+        atime: time(set.atime),
+        mtime: time(set.mtime),
+        ctime: set.ctime,
+        crtime: set.crtime,
+        drop_capability: kills,
+    };
+    if set.size.is_some() && change.mtime.is_none() {
+        change.mtime = Some(now);
+    }
+    if change.ctime.is_none() && (!change.is_empty() || set.size.is_some()) {
+        change.ctime = Some(now);
+    }
+    change
+}
+
+/// setuid goes, setgid where the group may execute; setgid without that is mandatory locking's
+/// old mark (should_remove_suid in the kernel).
+pub(super) fn without_privileges(perm: u16) -> u16 {
+    let perm = perm & !0o4000;
+    if perm & 0o010 != 0 { perm & !0o2000 } else { perm }
+}

@@ -1,0 +1,422 @@
+//! Committing a live view: what changed since the stack was last extended, at one instant.
+//!
+//! 1. Under the namespace's lock the changed names and attributes are collected; that is the
+//!    instant. Only changed inodes and the listings on the way to them are looked at.
+//! 2. Without it, the content of each changed file is stored, one file at a time under its own
+//!    lock: everything written before the commit began is in, and each file is as it was at one
+//!    moment.
+//! 3. The caller writes a layer from the difference ([`spfs_model::diff`]) and says so
+//!    ([`Commit::finish`]): from then on the content comes from the layer. A commit that is
+//!    dropped instead leaves everything as it was, only that its payloads need not be stored again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use spfs_model::{BlobEntry, Digest, Live, NameBuf, Position};
+
+use crate::api::{Cookie, Error, FileType, Ino};
+use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
+use crate::journal::{ContentRecord, Record};
+use crate::namespace::{Body, Namespace, Target};
+
+use super::{Stack, View};
+
+/// Type bits of `st_mode`.
+const S_IFREG: u32 = 0o100_000;
+const S_IFDIR: u32 = 0o040_000;
+const S_IFLNK: u32 = 0o120_000;
+
+/// Stack of the thread that walks the changes: a path may be as deep as the user likes, and the
+/// kernel gives memory only for what is used.
+const WALK_STACK_BYTES: usize = 1 << 30;
+
+/// Threads that store content at the same time.
+const STORE_THREADS_MAX: usize = 8;
+
+/// Why a view cannot become a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The layer format has no such thing.
+    #[error("{path} is a {what}, which a layer cannot hold", path = show(path))]
+    FileType {
+        /// Relative to the root.
+        path: Vec<u8>,
+        /// The type in words.
+        what: &'static str,
+    },
+    /// The layer format holds UTF-8 only.
+    #[error("{what} of {path} is not valid UTF-8, which a layer cannot hold", path = show(path))]
+    NotUtf8 {
+        /// Relative to the root.
+        path: Vec<u8>,
+        /// The name or the link target.
+        what: &'static str,
+    },
+    /// The content of a file could not be stored.
+    #[error("cannot store {path}", path = show(path))]
+    Content {
+        /// Relative to the root.
+        path: Vec<u8>,
+        /// Why.
+        source: Error,
+    },
+    /// The view cannot be changed.
+    #[error("this view has no scratch area")]
+    ReadOnly,
+    /// The journal or a thread failed.
+    #[error("cannot take stock of the changes")]
+    Internal(#[source] Error),
+}
+
+fn show(path: &[u8]) -> String {
+    format!("/{}", path.escape_ascii())
+}
+
+/// What a view changed, with the content of all changed files in a layer store.
+#[derive(Debug)]
+pub struct Changes {
+    /// The root: [`Live::Same`] when nothing changed.
+    pub live: Live,
+    /// Files that were written while they were being stored, relative to the root: each is as it
+    /// was at one moment, which may be later than that of the others.
+    pub busy: Vec<Vec<u8>>,
+}
+
+/// A commit under way. No other commit, reset or compaction happens meanwhile.
+#[derive(Debug)]
+pub struct Commit<'v> {
+    view: &'v View,
+    stack: MutexGuard<'v, Stack>,
+    generation: u64,
+    files: Vec<(Arc<FileCell>, Digest)>,
+}
+
+impl View {
+    /// Collects what changed since the last commit and stores the content of changed files. The
+    /// result stands on the current stack.
+    pub fn begin_commit(
+        &self,
+        layers: &dyn LayerStore,
+    ) -> Result<(Changes, Commit<'_>), CommitError> {
+        let upper = self.store.upper().map_err(|_| CommitError::ReadOnly)?;
+        let stack = self.changing.lock();
+        let (generation, collected) = {
+            let mut namespace = self.namespace.write();
+            let generation = namespace.seal();
+            upper.record(&Record::Sealed { generation });
+            (generation, collect(&namespace))
+        };
+        upper.journal.flush().map_err(CommitError::Internal)?;
+        let (root, jobs) = collected?;
+        let writers: HashSet<Ino> = self.writers.lock().keys().copied().collect();
+        let stored = self.store_all(&jobs, layers)?;
+        let busy = jobs
+            .iter()
+            .filter(|(ino, _)| writers.contains(ino))
+            .filter_map(|(ino, _)| self.path(*ino))
+            .collect();
+        let files = jobs
+            .into_iter()
+            .filter_map(|(ino, job)| match job {
+                CommitJob::File { cell, .. } => Some((cell, stored.get(&ino)?.0)),
+                CommitJob::Target(_) => None,
+            })
+            .collect();
+        let live = into_live(root, &stored);
+        Ok((Changes { live, busy }, Commit { view: self, stack, generation, files }))
+    }
+
+    /// Collects what changed since the last commit without changing anything; `layers` sees the
+    /// content of changed files to tell their digests.
+    pub fn changes(&self, layers: &dyn LayerStore) -> Result<Live, CommitError> {
+        let (root, jobs) = collect(&self.namespace.read())?;
+        let stored = self.store_all(&jobs, layers)?;
+        Ok(into_live(root, &stored))
+    }
+
+    /// Stores the content of all files; several at a time.
+    fn store_all(&self, jobs: &[(Ino, CommitJob)], layers: &dyn LayerStore) -> StoredOrError {
+        let next = AtomicUsize::new(0);
+        let stored = Mutex::new(HashMap::with_capacity(jobs.len()));
+        let failed = Mutex::new(None);
+        let work = || {
+            while failed.lock().is_none() {
+                let Some((ino, job)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    break;
+                };
+                match job.run(&self.store, layers) {
+                    Ok(done) => drop(stored.lock().insert(*ino, done)),
+                    Err(error) => *failed.lock() = Some((*ino, error)),
+                }
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(STORE_THREADS_MAX).min(jobs.len());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        match failed.into_inner() {
+            Some((ino, source)) => {
+                let path = self.path(ino).unwrap_or_default();
+                Err(CommitError::Content { path, source })
+            }
+            None => Ok(stored.into_inner()),
+        }
+    }
+}
+
+type StoredOrError = Result<HashMap<Ino, (Digest, u64)>, CommitError>;
+
+impl Commit<'_> {
+    /// The layers committed from this view before, bottom first.
+    pub fn committed_before(&self) -> &[Digest] {
+        &self.stack.committed
+    }
+
+    /// The changes are in `layer`, which is on top of the stack now. Files that were written since
+    /// they were stored stay changed.
+    pub fn finish(mut self, layer: Digest) -> Result<(), Error> {
+        let upper = self.view.store.upper()?;
+        upper.journal.reserve()?;
+        let mut obsolete = Vec::new();
+        let mut changed = Vec::new();
+        for (cell, digest) in &self.files {
+            match cell.settle(*digest) {
+                Settled::Payload { size, old } => {
+                    let content = ContentRecord::Payload { digest: *digest, size };
+                    upper.record(&Record::Content { ino: cell.ino.0, content });
+                    obsolete.extend(old);
+                }
+                Settled::Changed => changed.push(cell.ino),
+            }
+        }
+        {
+            let mut namespace = self.view.namespace.write();
+            upper.record(&Record::Committed { layer, generation: self.generation });
+            namespace.committed(self.generation);
+            for ino in changed {
+                if namespace.node(ino).is_some() {
+                    upper.record(&Record::Changed { ino: ino.0 });
+                    namespace.mark(ino)?;
+                }
+            }
+        }
+        self.stack.committed.push(layer);
+        // Scratch files go only after the journal says on the disk that nobody needs them.
+        upper.journal.sync()?;
+        for id in obsolete {
+            upper.remove(id);
+        }
+        Ok(())
+    }
+}
+
+/// The changed part of a tree; files are filled in when their content is stored.
+enum Item {
+    Same,
+    Lower(Position),
+    File { ino: Ino, mode: u32 },
+    Blob(BlobEntry),
+    Directory { mode: u32, entries: BTreeMap<NameBuf, Self> },
+}
+
+type Collected = Result<(Item, Vec<(Ino, CommitJob)>), CommitError>;
+
+fn collect(namespace: &Namespace) -> Collected {
+    if namespace.changed().is_empty() {
+        return Ok((Item::Same, Vec::new()));
+    }
+    let mut walk =
+        Walk { namespace, spine: spine(namespace), jobs: HashMap::new(), touched_above: None };
+    let walked = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(WALK_STACK_BYTES);
+        let walk = &mut walk;
+        thread.spawn_scoped(scope, move || walk.directory(Ino::ROOT, false)).map(|t| t.join())
+    });
+    match walked {
+        Ok(Ok(root)) => Ok((root?, walk.jobs.into_iter().collect())),
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(source) => Err(CommitError::Internal(Error::scratch("start a thread", source))),
+    }
+}
+
+/// The changed inodes and all directories on the way to them.
+fn spine(namespace: &Namespace) -> HashSet<Ino> {
+    let mut spine = HashSet::new();
+    let mut todo: Vec<Ino> = namespace.changed().iter().copied().collect();
+    while let Some(ino) = todo.pop() {
+        if spine.insert(ino) && ino != Ino::ROOT {
+            todo.extend(namespace.parents(ino));
+        }
+    }
+    spine
+}
+
+struct Walk<'a> {
+    namespace: &'a Namespace,
+    spine: HashSet<Ino>,
+    jobs: HashMap<Ino, CommitJob>,
+    touched_above: Option<HashSet<Ino>>,
+}
+
+impl Walk<'_> {
+    /// The listing of a directory; `moved`: the stack has nothing at this place to compare with.
+    fn directory(&mut self, dir: Ino, moved: bool) -> Result<Item, CommitError> {
+        let attr = self.namespace.attr_of_names(dir).map_err(CommitError::Internal)?;
+        let mut children = Vec::with_capacity(attr.size as usize);
+        let mut each = |entry: crate::api::DirEntry<'_>| {
+            children.push((NameBuf::from(entry.name), entry.ino, entry.file_type));
+            std::ops::ControlFlow::Continue(())
+        };
+        self.namespace
+            .read_directory(dir, Cookie::START, &mut each)
+            .map_err(CommitError::Internal)?;
+        let mut entries = BTreeMap::new();
+        for (name, ino, file_type) in children {
+            let item = self.entry(dir, &name, ino, file_type, moved)?;
+            entries.insert(name, item);
+        }
+        Ok(Item::Directory { mode: S_IFDIR | u32::from(attr.perm), entries })
+    }
+
+    fn entry(
+        &mut self,
+        dir: Ino,
+        name: &NameBuf,
+        ino: Ino,
+        file_type: FileType,
+        moved: bool,
+    ) -> Result<Item, CommitError> {
+        let moved = moved || self.namespace.is_placed(ino);
+        if !moved && !self.spine.contains(&ino) {
+            return Ok(Item::Same);
+        }
+        if std::str::from_utf8(name.as_bytes()).is_err() {
+            let path = self.path(dir, name);
+            return Err(CommitError::NotUtf8 { path, what: "the name" });
+        }
+        if let (Some(position), true) = (self.as_lower(ino), file_type != FileType::Directory) {
+            return Ok(Item::Lower(position));
+        }
+        match file_type {
+            FileType::Directory => self.subdirectory(ino, moved),
+            FileType::Regular => self.file(ino),
+            FileType::Symlink => self.symlink(dir, name, ino),
+            special => {
+                let what = match special {
+                    FileType::Fifo => "named pipe",
+                    FileType::Socket => "socket",
+                    FileType::CharDevice => "character device",
+                    _ => "block device",
+                };
+                Err(CommitError::FileType { path: self.path(dir, name), what })
+            }
+        }
+    }
+
+    fn subdirectory(&mut self, ino: Ino, moved: bool) -> Result<Item, CommitError> {
+        match self.as_lower(ino) {
+            Some(position) if moved && !self.touched_above().contains(&ino) => {
+                Ok(Item::Lower(position))
+            }
+            _ => self.directory(ino, moved),
+        }
+    }
+
+    /// The place in the lower tree that tells all of an inode but what lies below it.
+    fn as_lower(&self, ino: Ino) -> Option<Position> {
+        let position = self.namespace.lower().current_position(ino)?;
+        let lower = self.namespace.lower().node(ino)?;
+        match self.namespace.node(ino) {
+            None => Some(position),
+            Some(node) => match &node.body {
+                Body::Directory(directory) => {
+                    let same = directory.entries.is_none() && node.meta.perm == lower.perm;
+                    same.then_some(position)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// The lower directories with touched inodes below them: their position in the lower tree does
+    /// not tell what they hold.
+    fn touched_above(&mut self) -> &HashSet<Ino> {
+        self.touched_above.get_or_insert_with(|| {
+            let lower = self.namespace.lower();
+            let mut above = HashSet::new();
+            for (ino, _) in self.namespace.nodes() {
+                let mut at = ino;
+                while let Some(parent) = lower.parent(at).filter(|parent| *parent != at) {
+                    if !above.insert(parent) {
+                        break;
+                    }
+                    at = parent;
+                }
+            }
+            above
+        })
+    }
+
+    fn file(&mut self, ino: Ino) -> Result<Item, CommitError> {
+        let attr = self.namespace.attr_of_names(ino).map_err(CommitError::Internal)?;
+        let cell = self.namespace.cell(ino).map_err(CommitError::Internal)?;
+        self.jobs.insert(ino, CommitJob::File { cell, perm: attr.perm });
+        Ok(Item::File { ino, mode: S_IFREG | u32::from(attr.perm) })
+    }
+
+    fn symlink(&mut self, dir: Ino, name: &NameBuf, ino: Ino) -> Result<Item, CommitError> {
+        let mode = S_IFLNK | 0o777;
+        match self.namespace.node(ino).map(|node| &node.body) {
+            Some(Body::Symlink { target: Target::Text(text), .. }) => {
+                if std::str::from_utf8(text).is_err() {
+                    let path = self.path(dir, name);
+                    return Err(CommitError::NotUtf8 { path, what: "the target" });
+                }
+                self.jobs.insert(ino, CommitJob::Target(text.clone()));
+                Ok(Item::File { ino, mode })
+            }
+            Some(Body::Symlink { target: Target::Payload { digest, size }, .. }) => {
+                Ok(Item::Blob(BlobEntry { mode, size: *size, object: *digest }))
+            }
+            _ => {
+                let lower = self.namespace.lower().node(ino);
+                let lower = lower.ok_or(CommitError::Internal(Error::Stale))?;
+                Ok(Item::Blob(BlobEntry { mode, size: lower.size, object: lower.digest }))
+            }
+        }
+    }
+
+    fn path(&self, dir: Ino, name: &NameBuf) -> Vec<u8> {
+        let mut path = self.namespace.path(dir).unwrap_or_default();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        path
+    }
+}
+
+fn into_live(item: Item, stored: &HashMap<Ino, (Digest, u64)>) -> Live {
+    match item {
+        Item::Same => Live::Same,
+        Item::Lower(position) => Live::Lower(position),
+        Item::Blob(blob) => Live::Blob(blob),
+        Item::File { ino, mode } => {
+            let (object, size) = stored.get(&ino).copied().unwrap_or((Digest::EMPTY, 0));
+            Live::Blob(BlobEntry { mode, size, object })
+        }
+        Item::Directory { mode, entries } => Live::Directory {
+            mode,
+            entries: entries
+                .into_iter()
+                .map(|(name, item)| (name, into_live(item, stored)))
+                .collect(),
+        },
+    }
+}

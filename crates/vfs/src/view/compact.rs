@@ -1,0 +1,218 @@
+//! Compaction: a journal that says the present state instead of how it came about.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::api::{FileType, Ino, Result};
+use crate::cell::Source;
+use crate::journal::{
+    BodyRecord, EntryRecord, Header, Journal, NodeRecord, Record, SpecialKind, TargetRecord,
+};
+use crate::namespace::{Body, Namespace, Node, Target};
+use crate::store::Upper;
+
+use super::open::{NUMBERING, boot_id};
+use super::{Stack, View};
+
+/// A journal below this many bytes is not worth rewriting: it replays in a fraction of a second.
+const COMPACT_MIN: u64 = 16 << 20;
+
+/// A compacted journal takes about this many bytes for each touched inode; one that takes several
+/// times as much is mostly history.
+const BYTES_PER_NODE: u64 = 256;
+
+/// How much longer than its compacted form a journal may grow.
+const HISTORY_FACTOR: u64 = 8;
+
+impl View {
+    /// Puts a reopened view in order: files that a repository shares since a crash in the middle of
+    /// a commit become its own again, and a long history is compacted.
+    pub(super) fn tidy(&self, rebooted: bool) -> Result<()> {
+        let upper = self.store.upper()?;
+        self.unshare(upper)?;
+        // After a restart of the machine what was not synced has been given up; the journal must
+        // say so before anything new is added to it.
+        if rebooted {
+            self.compact()?;
+        } else {
+            self.compact_if_long()?;
+        }
+        upper.journal.flush()
+    }
+
+    fn unshare(&self, upper: &Upper) -> Result<()> {
+        let namespace = self.namespace.read();
+        let cells: Vec<_> = namespace
+            .nodes()
+            .filter(|(_, node)| node.file_type() == FileType::Regular)
+            .filter_map(|(ino, _)| namespace.cell(ino).ok())
+            .collect();
+        drop(namespace);
+        for cell in cells {
+            if cell.with(|content| content.stored.is_some_and(|stored| stored.shared)) {
+                cell.unshare(upper)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the present state as a new journal and goes on with that one.
+    pub(super) fn compact(&self) -> Result<()> {
+        let upper = self.store.upper()?;
+        let stack = self.changing.lock();
+        self.sync_all()?;
+        // Nothing is recorded between the snapshot and the exchange of the files.
+        let _recording = self.recording.write();
+        self.sync_all()?;
+        let namespace = self.namespace.write();
+        self.replace_journal(&namespace, &stack, upper)
+    }
+
+    /// Lets the journal say the present state. The caller holds `recording`.
+    pub(super) fn replace_journal(
+        &self,
+        namespace: &Namespace,
+        stack: &Stack,
+        upper: &Upper,
+    ) -> Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        upper.journal.replace(&dir.join("journal"), &snapshot(namespace, stack, upper))
+    }
+
+    /// Compacts a journal that is mostly history. Called now and then while the view lives.
+    pub fn compact_if_long(&self) -> Result<bool> {
+        let Ok(upper) = self.store.upper() else { return Ok(false) };
+        let nodes = self.namespace.read().node_count() as u64;
+        let history = upper.journal.len();
+        if history <= COMPACT_MIN.max(HISTORY_FACTOR * nodes * BYTES_PER_NODE) {
+            return Ok(false);
+        }
+        self.compact()?;
+        Ok(true)
+    }
+}
+
+/// The records that rebuild the state.
+fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> {
+    let (generation, committed) = namespace.generations();
+    let mut records = vec![
+        Record::Header(Header {
+            numbering: NUMBERING,
+            base: stack.base.clone(),
+            first: namespace.lower().current_first(),
+            base_len: stack.base_len,
+            committed: stack.committed.clone(),
+        }),
+        Record::Opened { boot: boot_id() },
+    ];
+    let mut nodes: Vec<(Ino, &Node)> =
+        namespace.nodes().filter(|(_, node)| !node.is_orphan()).collect();
+    nodes.sort_by_key(|(ino, _)| *ino);
+    let mut synced = Vec::new();
+    for (ino, node) in nodes {
+        let (record, in_scratch) = node_record(namespace, ino, node);
+        records.push(Record::Node(Box::new(record)));
+        if in_scratch {
+            synced.push(Record::Synced { ino: ino.0 });
+        }
+    }
+    records.push(Record::Counters {
+        next_ino: namespace.next(),
+        next_scratch: upper.next_id(),
+        generation,
+        committed,
+    });
+    records.append(&mut synced);
+    records
+}
+
+fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> (NodeRecord, bool) {
+    let names = || -> Vec<(u64, Vec<u8>)> {
+        let names = node.names().map(Vec::as_slice).unwrap_or_default();
+        names.iter().map(|(dir, name)| (dir.0, name.as_bytes().to_vec())).collect()
+    };
+    let mut in_scratch = false;
+    let body = match &node.body {
+        Body::File { cell, .. } => {
+            let content = cell.with(|content| {
+                in_scratch =
+                    matches!(content.source, Source::Whole { .. } | Source::Partial { .. });
+                content.record()
+            });
+            BodyRecord::File { content, names: names() }
+        }
+        Body::Directory(directory) => BodyRecord::Directory {
+            parent: directory.parent.0,
+            name: directory.name.to_vec(),
+            entries: directory.entries.as_ref().map(|entries| {
+                let entry = |(cookie, dentry): (u64, &crate::namespace::Dentry)| EntryRecord {
+                    cookie,
+                    name: dentry.name(namespace.lower()).to_vec(),
+                    ino: dentry.ino.0,
+                    file_type: dentry.file_type,
+                };
+                entries.after(0).map(entry).collect()
+            }),
+        },
+        Body::Symlink { target, .. } => BodyRecord::Symlink {
+            target: match target {
+                Target::Payload { digest, size } => {
+                    TargetRecord::Payload { digest: *digest, size: *size }
+                }
+                Target::Text(text) => TargetRecord::Text(text.to_vec()),
+            },
+            names: names(),
+        },
+        Body::Special { file_type, .. } => {
+            BodyRecord::Special { kind: special_kind(*file_type), names: names() }
+        }
+    };
+    let meta = &node.meta;
+    let xattrs = meta.xattrs.iter().flat_map(|xattrs| xattrs.iter());
+    let record = NodeRecord {
+        ino: ino.0,
+        perm: meta.perm,
+        owner: meta.owner,
+        rdev: meta.rdev,
+        atime: meta.atime,
+        mtime: meta.mtime,
+        ctime: meta.ctime,
+        crtime: meta.crtime,
+        xattrs: xattrs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        changed: node.changed,
+        placed: node.placed,
+        body,
+    };
+    (record, in_scratch)
+}
+
+fn special_kind(file_type: FileType) -> SpecialKind {
+    match file_type {
+        FileType::CharDevice => SpecialKind::CharDevice,
+        FileType::BlockDevice => SpecialKind::BlockDevice,
+        FileType::Socket => SpecialKind::Socket,
+        _ => SpecialKind::Fifo,
+    }
+}
+
+/// Writes a journal beside the old one and puts it in its place; durable before it counts.
+pub(crate) fn write_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
+    let bytes = Journal::encode(records);
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(&bytes)?;
+    spfs_sys::files::sync_all(&file)?;
+    std::fs::rename(&new, path)?;
+    if let Some(dir) = path.parent() {
+        spfs_sys::files::sync_all(&File::open(dir)?)?;
+    }
+    Ok((file, bytes.len() as u64))
+}

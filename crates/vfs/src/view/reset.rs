@@ -1,0 +1,423 @@
+//! Giving changes up: paths go back to what the layers have, while the view lives.
+//!
+//! Whoever calls first lets the kernel write back what it holds (its old pages would otherwise be
+//! written into reset files), and afterwards tells it what [`ResetReport`] lists.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use spfs_model::{Digest, MergedTree, Name, NameBuf, NodeKind, Stack};
+
+use crate::api::{Cookie, Error, FileType, Ino, New, NewKind, Owner, Remove, Result, Timestamp};
+use crate::cell::Source;
+use crate::journal::{ContentRecord, CreateKind, Record};
+use crate::namespace::{AttrChange, Namespace, Target};
+use crate::scratch::ScratchId;
+use crate::store::Upper;
+
+use super::View;
+
+/// What the kernel must forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invalidation {
+    /// Pages and attributes of an inode.
+    Inode(Ino),
+    /// A name that leads elsewhere now, or that was missing before.
+    Entry {
+        /// The directory.
+        dir: Ino,
+        /// The name in it.
+        name: NameBuf,
+    },
+    /// A name that is gone.
+    Removed {
+        /// The directory.
+        dir: Ino,
+        /// What the name led to.
+        child: Ino,
+        /// The name.
+        name: NameBuf,
+    },
+}
+
+/// What a reset did.
+#[derive(Debug, Default)]
+pub struct ResetReport {
+    /// Names and files that were put back or removed.
+    pub restored: usize,
+    /// What the kernel must forget.
+    pub invalidate: Vec<Invalidation>,
+}
+
+impl View {
+    /// Puts paths back to what `stack` has: the current one, that is the base and what was committed
+    /// on it. Paths are relative to the root; the empty path means everything.
+    pub fn reset(&self, paths: &[Vec<u8>], stack: &Stack<'_>) -> Result<ResetReport> {
+        let upper = self.require_editable()?;
+        let _changing = self.changing.lock();
+        let recording = self.recording.read();
+        let now = self.clock.now();
+        let (report, orphans, obsolete) = {
+            let mut namespace = self.namespace.write();
+            let everything = paths.iter().any(Vec::is_empty);
+            let mut reset = Reset {
+                namespace: &mut namespace,
+                upper,
+                stack,
+                now,
+                report: ResetReport::default(),
+                orphans: BTreeSet::new(),
+                obsolete: Vec::new(),
+            };
+            for path in paths {
+                reset.path(path)?;
+            }
+            let Reset { report, orphans, obsolete, .. } = reset;
+            if everything {
+                let generation = namespace.seal();
+                upper.record(&Record::Sealed { generation });
+                // Nothing differs from the stack any more.
+                namespace.committed(generation);
+                upper.record(&Record::Unchanged { generation });
+            }
+            (report, orphans, obsolete)
+        };
+        upper.journal.flush()?;
+        drop(recording);
+        for id in obsolete {
+            upper.remove(id);
+        }
+        for ino in orphans {
+            self.reap(ino);
+        }
+        Ok(report)
+    }
+
+    /// Stands on another stack from now on, without any change. Everything that is open goes on
+    /// showing the old one.
+    pub fn restack(&self, base: &[Digest], tree: Arc<MergedTree>) -> Result<ResetReport> {
+        let upper = self.require_editable()?;
+        let mut stack = self.changing.lock();
+        let _recording = self.recording.write();
+        let mut namespace = self.namespace.write();
+        let mut report = ResetReport::default();
+        let scratch: Vec<ScratchId> = namespace
+            .nodes()
+            .filter_map(|(ino, _)| namespace.cell(ino).ok())
+            .filter_map(|cell| cell.with(|content| content.source.scratch_id()))
+            .collect();
+        list_root(&namespace, &mut report)?;
+        namespace.exchange_lower(Arc::clone(&tree));
+        list_root(&namespace, &mut report)?;
+        report.invalidate.push(Invalidation::Inode(Ino::ROOT));
+        stack.base = base.to_vec();
+        stack.base_len = tree.len() as u64;
+        stack.committed.clear();
+        self.unsynced.lock().clear();
+        self.replace_journal(&namespace, &stack, upper)?;
+        drop(namespace);
+        for id in scratch {
+            upper.remove(id);
+        }
+        report.restored = report.invalidate.len();
+        Ok(report)
+    }
+}
+
+fn list_root(namespace: &Namespace, report: &mut ResetReport) -> Result<()> {
+    namespace.read_directory(Ino::ROOT, Cookie::START, &mut |entry| {
+        let name = NameBuf::from(entry.name);
+        report.invalidate.push(Invalidation::Entry { dir: Ino::ROOT, name });
+        std::ops::ControlFlow::Continue(())
+    })
+}
+
+struct Reset<'a> {
+    namespace: &'a mut Namespace,
+    upper: &'a Upper,
+    stack: &'a Stack<'a>,
+    now: Timestamp,
+    report: ResetReport,
+    orphans: BTreeSet<Ino>,
+    obsolete: Vec<ScratchId>,
+}
+
+/// What the layers have under a name.
+struct Wanted {
+    name: NameBuf,
+    kind: NodeKind,
+    mode: u32,
+    size: u64,
+    digest: Digest,
+    dir: Option<spfs_model::Dir>,
+}
+
+impl Reset<'_> {
+    fn path(&mut self, path: &[u8]) -> Result<()> {
+        let mut live = Ino::ROOT;
+        let mut stacked = self.stack.root();
+        let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).peekable();
+        if names.peek().is_none() {
+            return self.directory(live, &stacked);
+        }
+        while let Some(name) = names.next() {
+            let name = Name::new(name).map_err(|_| Error::NotFound)?;
+            let wanted = self.wanted(&stacked, name);
+            let found = self.namespace.find(live, name)?;
+            let next = match (&found, wanted.as_ref().and_then(|wanted| wanted.dir.clone())) {
+                (Some((ino, FileType::Directory)), Some(dir)) => Some((*ino, dir)),
+                _ => None,
+            };
+            match next {
+                Some((ino, dir)) if names.peek().is_some() => (live, stacked) = (ino, dir),
+                // The path ends here, or the rest of it exists only once this is put back.
+                _ if found.is_none() && wanted.is_none() => return Err(Error::NotFound),
+                _ => return self.entry(live, NameBuf::from(name), found, wanted),
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, dir: &spfs_model::Dir, name: Name<'_>) -> Option<Wanted> {
+        self.stack.lookup(dir, name).map(Wanted::from)
+    }
+
+    /// Makes a directory's listing and everything below what the layers have.
+    fn directory(&mut self, live: Ino, stacked: &spfs_model::Dir) -> Result<()> {
+        let mut found = Vec::new();
+        self.namespace.read_directory(live, Cookie::START, &mut |entry| {
+            found.push((NameBuf::from(entry.name), (entry.ino, entry.file_type)));
+            std::ops::ControlFlow::Continue(())
+        })?;
+        let found: std::collections::BTreeMap<_, _> = found.into_iter().collect();
+        let mut wanted: std::collections::BTreeMap<_, _> = self
+            .stack
+            .list(stacked)
+            .into_iter()
+            .map(Wanted::from)
+            .map(|wanted| (wanted.name.clone(), wanted))
+            .collect();
+        // Removals first: what is put back may have been moved to a name that goes.
+        for (name, inode) in &found {
+            if !wanted.contains_key(name) {
+                self.remove(live, name, *inode)?;
+            }
+        }
+        for (name, inode) in found {
+            if let Some(wanted) = wanted.remove(&name) {
+                self.entry(live, name, Some(inode), Some(wanted))?;
+            }
+        }
+        for (name, wanted) in wanted {
+            self.entry(live, name, None, Some(wanted))?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        dir: Ino,
+        name: NameBuf,
+        found: Option<(Ino, FileType)>,
+        wanted: Option<Wanted>,
+    ) -> Result<()> {
+        match (found, wanted) {
+            (None, None) => Ok(()),
+            (Some(found), None) => self.remove(dir, &name, found),
+            (None, Some(wanted)) => self.attach(dir, &wanted),
+            (Some((ino, FileType::Directory)), Some(Wanted { dir: Some(below), mode, .. })) => {
+                self.restore_perm(ino, mode)?;
+                if self.differs_below(ino) { self.directory(ino, &below) } else { Ok(()) }
+            }
+            (Some((ino, FileType::Regular)), Some(wanted)) if wanted.kind == NodeKind::File => {
+                self.restore_perm(ino, wanted.mode)?;
+                self.restore_content(ino, &wanted)
+            }
+            (Some((ino, FileType::Symlink)), Some(wanted))
+                if wanted.kind == NodeKind::Symlink && self.namespace.node(ino).is_none() =>
+            {
+                Ok(())
+            }
+            (Some(found), Some(wanted)) => {
+                self.remove(dir, &name, found)?;
+                self.attach(dir, &wanted)
+            }
+        }
+    }
+
+    /// An untouched lower directory, with nothing touched below, is what the layers have.
+    fn differs_below(&self, dir: Ino) -> bool {
+        let namespace = &self.namespace;
+        let lower = namespace.lower();
+        namespace.node(dir).is_some()
+            || namespace.nodes().any(|(ino, _)| {
+                std::iter::successors(Some(ino), |ino| {
+                    lower.parent(*ino).filter(|parent| parent != ino)
+                })
+                .any(|above| above == dir)
+            })
+    }
+
+    fn restore_perm(&mut self, ino: Ino, mode: u32) -> Result<()> {
+        let perm = (mode & 0o7777) as u16;
+        if self.namespace.attr_of_names(ino)?.perm == perm {
+            return Ok(());
+        }
+        let change =
+            AttrChange { perm: Some(perm), ctime: Some(self.now), ..AttrChange::default() };
+        self.namespace.change_attributes(ino, &change)?;
+        self.upper.record(&Record::Attributes { ino: ino.0, change });
+        self.did(Invalidation::Inode(ino));
+        Ok(())
+    }
+
+    fn restore_content(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
+        let cell = self.namespace.cell(ino)?;
+        let same = cell.with(
+            |content| matches!(content.source, Source::Payload(digest) if digest == wanted.digest),
+        );
+        if same {
+            return Ok(());
+        }
+        self.assign_payload(ino, wanted)?;
+        self.did(Invalidation::Inode(ino));
+        Ok(())
+    }
+
+    fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
+        self.namespace.mark(ino)?;
+        let cell = self.namespace.cell(ino)?;
+        self.obsolete.extend(cell.assign(wanted.size, Source::Payload(wanted.digest)));
+        let content = ContentRecord::Payload { digest: wanted.digest, size: wanted.size };
+        self.upper.record(&Record::Content { ino: ino.0, content });
+        Ok(())
+    }
+
+    /// Removes a name and, for a directory, everything below it.
+    fn remove(&mut self, dir: Ino, name: &NameBuf, found: (Ino, FileType)) -> Result<()> {
+        let (child, file_type) = found;
+        let directory = file_type == FileType::Directory;
+        if directory {
+            let mut below = Vec::new();
+            self.namespace.read_directory(child, Cookie::START, &mut |entry| {
+                below.push((NameBuf::from(entry.name), (entry.ino, entry.file_type)));
+                std::ops::ControlFlow::Continue(())
+            })?;
+            for (name, inode) in below {
+                self.remove(child, &name, inode)?;
+            }
+        }
+        let what = if directory { Remove::Directory } else { Remove::File };
+        self.orphans.extend(self.namespace.remove(dir, name.as_name(), what, self.now)?);
+        let time = self.now;
+        let removed = name.as_bytes().to_vec();
+        self.upper.record(&Record::Remove { dir: dir.0, name: removed, directory, time });
+        self.did(Invalidation::Removed { dir, child, name: name.clone() });
+        Ok(())
+    }
+
+    /// Puts back a name that is missing: the lower inode itself, if nothing else leads to it, or a
+    /// new one like it.
+    fn attach(&mut self, dir: Ino, wanted: &Wanted) -> Result<()> {
+        self.did(Invalidation::Entry { dir, name: wanted.name.clone() });
+        let lower = self.namespace.lower().child(dir, wanted.name.as_name());
+        match lower {
+            Some((ino, file_type))
+                if same_type(file_type, wanted.kind) && self.namespace.can_restore(ino, dir) =>
+            {
+                self.attach_lower(ino, wanted)
+            }
+            _ => self.attach_new(dir, wanted),
+        }
+    }
+
+    fn attach_lower(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
+        self.obsolete.extend(self.scratch_of(ino));
+        let time = self.now;
+        self.orphans.remove(&ino);
+        let whole = wanted.dir.is_none() || !self.touched_below(ino);
+        self.namespace.restore_lower(ino, whole, time)?;
+        self.upper.record(&Record::Restore { ino: ino.0, whole, time });
+        self.report.invalidate.push(Invalidation::Inode(ino));
+        self.restore_perm(ino, wanted.mode)?;
+        match (&wanted.dir, wanted.kind) {
+            (Some(below), _) => self.directory(ino, below),
+            (None, NodeKind::File) => self.restore_content(ino, wanted),
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn scratch_of(&self, ino: Ino) -> Option<ScratchId> {
+        self.namespace.node(ino)?;
+        let cell = self.namespace.cell(ino).ok()?;
+        cell.with(|content| content.source.scratch_id())
+    }
+
+    fn touched_below(&self, dir: Ino) -> bool {
+        let lower = self.namespace.lower();
+        self.namespace.nodes().any(|(ino, _)| {
+            ino != dir
+                && std::iter::successors(Some(ino), |ino| {
+                    lower.parent(*ino).filter(|parent| parent != ino)
+                })
+                .any(|above| above == dir)
+        })
+    }
+
+    fn attach_new(&mut self, dir: Ino, wanted: &Wanted) -> Result<()> {
+        let owner: Owner = self.namespace.defaults().owner;
+        let perm = (wanted.mode & 0o7777) as u16;
+        let (time, name) = (self.now, wanted.name.as_name());
+        let (ino, kind) = match wanted.kind {
+            NodeKind::Symlink => {
+                let (digest, size) = (wanted.digest, wanted.size);
+                let target = Target::Payload { digest, size };
+                let ino = self.namespace.create_layer_symlink(dir, name, target, owner, time)?;
+                (ino, CreateKind::LayerSymlink { digest, size })
+            }
+            NodeKind::Directory => {
+                let new = New { kind: NewKind::Directory, perm, owner };
+                (self.namespace.create(dir, name, new, time)?, CreateKind::Directory)
+            }
+            NodeKind::File => {
+                let new = New { kind: NewKind::Regular, perm, owner };
+                (self.namespace.create(dir, name, new, time)?, CreateKind::Regular)
+            }
+        };
+        let (dir, name) = (dir.0, name.as_bytes().to_vec());
+        self.upper.record(&Record::Create { dir, name, ino: ino.0, kind, perm, owner, time });
+        self.restore_perm(ino, wanted.mode)?;
+        match &wanted.dir {
+            Some(below) => self.directory(ino, below),
+            None if wanted.kind == NodeKind::File => self.assign_payload(ino, wanted),
+            None => Ok(()),
+        }
+    }
+
+    fn did(&mut self, invalidation: Invalidation) {
+        self.report.restored += 1;
+        self.report.invalidate.push(invalidation);
+    }
+}
+
+fn same_type(file_type: FileType, kind: NodeKind) -> bool {
+    matches!(
+        (file_type, kind),
+        (FileType::Regular, NodeKind::File)
+            | (FileType::Directory, NodeKind::Directory)
+            | (FileType::Symlink, NodeKind::Symlink)
+    )
+}
+
+impl From<spfs_model::MergedEntry<'_>> for Wanted {
+    fn from(entry: spfs_model::MergedEntry<'_>) -> Self {
+        Self {
+            name: NameBuf::from(entry.name),
+            kind: entry.kind,
+            mode: entry.mode,
+            size: entry.size,
+            digest: entry.object,
+            dir: entry.dir,
+        }
+    }
+}

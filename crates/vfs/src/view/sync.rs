@@ -1,0 +1,74 @@
+//! Durability: what fsync, the periodic sync and the end of a view do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{Error, Ino, Result};
+use crate::cell::FileCell;
+use crate::store::Upper;
+
+use super::View;
+
+/// From this number of files on one syncfs is cheaper than a sync of each.
+const SYNC_ONE_BY_ONE_MAX: usize = 16;
+
+/// How much a power loss may take of what nobody synced.
+pub const SYNC_PERIOD: Duration = Duration::from_secs(5);
+
+impl View {
+    /// Makes one file durable: bytes, attributes and names.
+    pub(super) fn sync_file(&self, cell: &Arc<FileCell>) -> Result<()> {
+        let Ok(upper) = self.store.upper() else {
+            return Ok(());
+        };
+        if self.unsynced.lock().remove(&cell.ino).is_some()
+            && let Err(error) = cell.sync_data(upper)
+        {
+            self.needs_sync(cell);
+            return Err(error);
+        }
+        upper.journal.sync()
+    }
+
+    /// Makes everything durable.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        let Ok(upper) = self.store.upper() else {
+            return Ok(());
+        };
+        let cells = std::mem::take(&mut *self.unsynced.lock());
+        if let Err(error) = sync_cells(upper, &cells) {
+            for cell in cells.values() {
+                cell.needs_sync();
+            }
+            self.unsynced.lock().extend(cells);
+            return Err(error);
+        }
+        upper.journal.sync()
+    }
+
+    /// Syncs once; returns whether there was anything to sync. Called every [`SYNC_PERIOD`].
+    pub fn sync_if_changed(&self) -> Result<bool> {
+        let Ok(upper) = self.store.upper() else {
+            return Ok(false);
+        };
+        if self.unsynced.lock().is_empty() && !upper.journal.is_behind() {
+            return Ok(false);
+        }
+        self.sync_all()?;
+        Ok(true)
+    }
+}
+
+fn sync_cells(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
+    if cells.len() <= SYNC_ONE_BY_ONE_MAX {
+        return cells.values().try_for_each(|cell| cell.sync_data(upper));
+    }
+    // What is written to a cell between these two lines is in `unsynced` again.
+    let sources: Vec<_> = cells.values().map(|cell| cell.begin_sync()).collect();
+    upper.scratch.sync(true).map_err(|e| Error::scratch("sync the volume", e))?;
+    for (cell, unsynced) in cells.values().zip(sources) {
+        cell.end_sync(upper, unsynced);
+    }
+    Ok(())
+}
