@@ -1,36 +1,40 @@
-//! What a view changed, as the manifest of a new layer.
+//! How a view differs from its base: as the manifest of a new layer, or as a list for people.
 
-use crate::{Live, Manifest, ManifestError, Stack};
+mod changes;
+mod layer;
+mod walk;
 
-/// The layer that turns `base` into `live`; `None` when they are equal.
-pub fn diff(_base: &Stack<'_>, _live: &Live) -> Result<Option<Manifest>, DiffError> {
-    unimplemented!()
-}
+pub use changes::{Change, ChangeKind, Shown, changes, changes_between};
+pub use layer::diff;
 
-/// Why changes cannot be stored.
+use crate::ManifestError;
+
+/// Why a view cannot be compared with its base, or its changes cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiffError {
     /// The format cannot hold what is at a path.
-    #[error("cannot store {path:?}")]
+    #[error("cannot store \"{path}\"")]
     Entry {
-        /// The path of the entry.
+        /// The path.
         path: String,
         /// Why.
         source: ManifestError,
     },
     /// The view says that a path equals the base, which has nothing there.
-    #[error("the base has nothing at {path:?}, which is said to be unchanged")]
+    #[error("\"{path}\" is said to be unchanged, but the base has nothing there")]
     NothingBelow {
         /// The path.
         path: String,
     },
     /// The view refers to a node that the base does not have.
-    #[error("{path:?} stands for a node that the base does not have")]
+    #[error("\"{path}\" stands for node {position} of the base, which has no such node")]
     NoSuchNode {
         /// The path.
         path: String,
+        /// The position.
+        position: u32,
     },
     /// The root is a file.
-    #[error("the root of a view is a directory")]
+    #[error("the root of a view is a directory, here it is a file")]
     RootIsNoDirectory,
 }

@@ -17,7 +17,7 @@ mod tag;
 mod tag_spec;
 
 pub use codec::{DecodeError, EncodeError, decode, digest, encode};
-pub use diff::{DiffError, diff};
+pub use diff::{Change, ChangeKind, DiffError, Shown, changes, changes_between, diff};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use entry::{BlobEntry, EntryKind, NodeKind, mode};
 pub use env_spec::{EnvItem, EnvSpec, ParseEnvError};

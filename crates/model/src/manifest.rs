@@ -180,23 +180,24 @@ impl Manifest {
     /// The digest of the manifest.
     pub fn digest(&self, strategy: DigestStrategy) -> Digest {
         let mut hasher = strategy.hasher(ObjectKind::Manifest);
-        let mut body = Vec::new();
-        for tree in self.trees() {
-            body.clear();
-            if tree.0 == 1 {
-                body.extend_from_slice(&(self.trees.len() as u64 - 1).to_be_bytes());
-            }
-            self.write_tree_body(tree, &mut body);
-            hasher.update(&body);
-        }
-        if self.trees.len() == 1 {
-            hasher.update(&[0; 8]);
-        }
+        self.write_body(|part| hasher.update(part));
         hasher.finish()
     }
 
-    /// Appends what is hashed for a tree, which is also its legacy encoding.
-    pub(crate) fn write_tree_body(&self, tree: TreeIndex, body: &mut Vec<u8>) {
+    /// Gives out, part by part, what is hashed, which is also the legacy encoding.
+    pub(crate) fn write_body(&self, mut write: impl FnMut(&[u8])) {
+        let mut body = Vec::new();
+        for tree in self.trees() {
+            body.clear();
+            self.write_tree_body(tree, &mut body);
+            if tree == TreeIndex::ROOT {
+                body.extend_from_slice(&(self.trees.len() as u64 - 1).to_be_bytes());
+            }
+            write(&body);
+        }
+    }
+
+    fn write_tree_body(&self, tree: TreeIndex, body: &mut Vec<u8>) {
         let record = self.trees[tree.at()];
         body.extend_from_slice(&u64::from(record.len).to_be_bytes());
         for entry in &self.entries[record.start as usize..][..record.len as usize] {
