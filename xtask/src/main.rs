@@ -1,4 +1,62 @@
-//! Developer tasks.
+//! Developer tasks: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod conform;
+mod demo;
+mod nightly;
+mod real;
+mod run;
+mod scale;
+mod tidy;
+
+/// Whatever went wrong, in words.
+pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(about = "Developer tasks of SPFS")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job once: commit a directory, edit it at /spfs, commit, run the result
+    Demo,
+    /// Check rules that no compiler checks
+    Tidy,
+    /// Run the public file system suites inside an editable runtime (as root)
+    Conform(conform::Args),
+    /// Time copy-on-write mounts side by side: overlayfs, fuse-overlayfs and ours (as root)
+    Bench(bench::Args),
+    /// Commit, edit and compare large real trees
+    Real(real::Args),
+    /// Time the start and size of an environment of a million entries in fifty layers
+    Scale(scale::Args),
+    /// Run the long versions of the randomised proofs
+    Nightly(nightly::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo => demo::demo(),
+        Task::Tidy => tidy::tidy(),
+        Task::Conform(args) => conform::conform(&args),
+        Task::Bench(args) => bench::bench(&args),
+        Task::Real(args) => real::real(&args),
+        Task::Scale(args) => scale::scale(&args),
+        Task::Nightly(args) => nightly::nightly(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
