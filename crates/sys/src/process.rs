@@ -67,6 +67,17 @@ pub fn alive(id: ProcessId) -> bool {
     identify(id.pid).is_ok_and(|found| found == id)
 }
 
+/// Returns whether any process has this pid now, maybe another one than the caller thinks of, and
+/// whether or not it can be seen from here. A zombie does not count.
+pub fn exists(pid: u32) -> bool {
+    if describe(pid).is_ok() {
+        return true;
+    }
+    // Where /proc hides the processes of others (hidepid), the kernel still tells that it is there.
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    number.is_some_and(|number| rustix::process::test_kill_process(number) == Err(Errno::PERM))
+}
+
 /// Returns the pids of all processes that can be seen from here.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub enum Mode {
 pub fn get(path: &Path, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
     // The value may grow between asking for its size and reading it.
     loop {
-        let size = match rustix::fs::lgetxattr(path, name, &mut [0_u8; 0][..]) {
+        let size = match rustix::fs::lgetxattr_query(path, name) {
             Ok(size) => size,
             Err(platform::xattr::NO_ATTRIBUTE) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -64,7 +64,7 @@ pub fn set(path: &Path, name: &OsStr, value: &[u8], mode: Mode) -> io::Result<()
 /// When the path cannot be reached or its volume has no attributes.
 pub fn list(path: &Path) -> io::Result<Vec<Vec<u8>>> {
     loop {
-        let size = rustix::fs::llistxattr(path, &mut [0_u8; 0][..])?;
+        let size = rustix::fs::llistxattr_query(path)?;
         let mut names = vec![0; size];
         match rustix::fs::llistxattr(path, &mut names[..]) {
             Ok(size) => {
