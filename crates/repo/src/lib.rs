@@ -1,2 +1,38 @@
-//! Repositories: objects, payloads and tags on disk or in memory; commit, check, sync and clean.
+//! Repositories: objects, payloads and tags, and what is done with them.
+//!
+//! [`Repository`] is a folder in upstream's format, [`MemoryRepository`] the same without a disk;
+//! both are an [`AnyRepository`], which is [`Objects`], [`Payloads`] and [`Tags`]. Everything else
+//! is written against that trait: [`commit_path`], [`write_layer`], [`resolve`], [`load_stack`]
+//! and so on.
+//!
+//! **Invariant:** what is visible under its final name is complete, and everything that a tag leads
+//! to is on disk before the tag is. What still is found damaged at its place (another program, a
+//! failing disk) counts as absent when it is about to be written again.
 #![forbid(unsafe_code)]
+
+mod commit;
+mod copy;
+mod error;
+mod fs;
+mod layer;
+mod memory;
+mod progress;
+mod repository;
+mod resolve;
+mod spec_file;
+mod stack;
+mod traits;
+
+pub use commit::{CommitOptions, Committed, commit_path};
+pub use error::{RepoError, Result};
+pub use fs::Repository;
+pub use layer::{
+    ANNOTATION_INLINE_MAX, MESSAGE, WrittenLayer, annotations, find_annotation, stage_layer,
+    write_layer, write_platform,
+};
+pub use memory::MemoryRepository;
+pub use progress::{NoProgress, Progress};
+pub use repository::{AnyRepository, Batch, Encoding, Found, Stored};
+pub use resolve::{resolve, resolve_item, resolve_reference};
+pub use stack::{LoadedLayer, load_layers, load_stack};
+pub use traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};

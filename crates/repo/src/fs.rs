@@ -1,0 +1,138 @@
+//! A repository in a folder, in upstream's format.
+
+mod batch;
+mod format;
+mod hash_dir;
+pub(crate) mod objects;
+mod payloads;
+mod tag_lock;
+pub(crate) mod tags;
+mod work;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spfs_sys::publish;
+
+use crate::error::Context;
+use crate::repository::{AnyRepository, Batch, Encoding};
+use crate::traits::{Objects, Payloads, TagNamespace, Tags};
+use crate::{RepoError, Result};
+
+use hash_dir::HashDir;
+use objects::FsObjects;
+use payloads::FsPayloads;
+use tags::FsTags;
+
+/// Mode of every folder of a repository, whatever the umask is: people share repositories.
+const FOLDER_MODE: u32 = 0o777;
+
+/// Mode of every file of a repository.
+const FILE_MODE: u32 = 0o666;
+
+/// A repository in a folder, in upstream's format.
+#[derive(Debug)]
+pub struct Repository {
+    root: PathBuf,
+    objects: FsObjects,
+    payloads: FsPayloads,
+    tags: FsTags,
+    encoding: Encoding,
+}
+
+impl Repository {
+    /// Opens an existing repository.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        if !root.is_absolute() {
+            return Err(RepoError::RelativeRoot { path: root.to_owned() });
+        }
+        let open = |missing: &'static str| match HashDir::open(&root.join(missing)) {
+            Err(RepoError::Io { source, .. }) if is_absent(&source) => {
+                Err(RepoError::NotARepository { root: root.to_owned(), missing })
+            }
+            result => result,
+        };
+        let (objects, payloads) = (open("objects")?, open("payloads")?);
+        format::check_version(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+            objects: FsObjects::new(objects),
+            payloads: FsPayloads::new(payloads),
+            tags: FsTags::new(root.join("tags"), None),
+            encoding: Encoding::default(),
+        })
+    }
+
+    /// Opens a repository, and makes it first where there is none.
+    pub fn create(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        if !root.is_absolute() {
+            return Err(RepoError::RelativeRoot { path: root.to_owned() });
+        }
+        // An existing repository may be one that we can only read.
+        if let Ok(existing) = Self::open(root) {
+            return Ok(existing);
+        }
+        for folder in ["objects", "payloads", "tags", "durable_edits", "renders"] {
+            let path = root.join(folder);
+            publish::mkdir_all_mode(&path, FOLDER_MODE).at("create", &path)?;
+        }
+        format::write_version(root)?;
+        Self::open(root)
+    }
+
+    /// The same repository with other encodings for new objects.
+    pub fn with_encoding(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// The same repository with its tags in a namespace.
+    pub fn with_namespace(self, namespace: Option<TagNamespace>) -> Self {
+        Self { tags: FsTags::new(self.root.join("tags"), namespace), ..self }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl AnyRepository for Repository {
+    fn objects(&self) -> &dyn Objects {
+        &self.objects
+    }
+
+    fn payloads(&self) -> &dyn Payloads {
+        &self.payloads
+    }
+
+    fn tags(&self) -> &dyn Tags {
+        &self.tags
+    }
+
+    fn tags_in(&self, namespace: Option<&TagNamespace>) -> Box<dyn Tags + '_> {
+        Box::new(FsTags::new(self.root.join("tags"), namespace.cloned()))
+    }
+
+    fn namespaces(&self) -> Result<Vec<TagNamespace>> {
+        tags::namespaces(&self.root.join("tags"))
+    }
+
+    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
+        Ok(Box::new(batch::FsBatch::new(self)?))
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+/// Whether a path is not there, be it that something else stands on the way.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,161 @@
+//! The lock of one tag: a file that exists while somebody changes the tag.
+//!
+//! Upstream creates `NAME.tag.lock` with O_EXCL and never considers it stale. Here it is created in
+//! the same way, and its creator holds an flock on it as well, which ends with the process. A lock
+//! file is stale when it is older than [`STALE_AFTER`] by the clock of its own volume and nobody
+//! holds an flock on it. Whoever gets the flock of a stale file owns the lock from then on: the
+//! file stays, so that nobody else can create it, and its time is renewed. Of several takers one
+//! gets the flock. A holder that was taken for dead notices before it publishes anything
+//! ([`TagLock::is_held`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use spfs_sys::lock::Lock;
+
+use super::is_absent;
+use crate::error::Context;
+use crate::{RepoError, Result};
+
+/// A lock is held for some milliseconds; nobody needs this long.
+const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// One holder that lives and does not let go is waited for so long.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// A lock that is held; dropping it lets go.
+#[derive(Debug)]
+pub(super) struct TagLock {
+    path: PathBuf,
+    file: File,
+    /// `None` where the volume knows no flock.
+    _flock: Option<Lock>,
+}
+
+/// What tells one lock file from the next: a holder that lets go removes its file.
+type Identity = (u64, u64, i64, i64);
+
+impl TagLock {
+    /// Waits for the lock and takes it.
+    pub(super) fn acquire(path: &Path, tag: &dyn std::fmt::Display) -> Result<Self> {
+        let mut pause = Duration::from_millis(1);
+        let mut waiting: Option<(Identity, Instant)> = None;
+        loop {
+            if let Some(lock) = Self::create(path)? {
+                return Ok(lock);
+            }
+            if let Some(lock) = Self::take_over(path)? {
+                return Ok(lock);
+            }
+            // progress is a change of hands, not the mere passing of time
+            let holder = fs::metadata(path).ok().map(|metadata| identity(&metadata));
+            waiting = holder.map(|holder| match waiting {
+                Some((same, since)) if same == holder => (same, since),
+                _ => (holder, Instant::now()),
+            });
+            if let Some((_, since)) = waiting
+                && since.elapsed() > WAIT_MAX
+            {
+                let (lock, held) = (path.to_owned(), since.elapsed());
+                return Err(RepoError::TagLocked { tag: tag.to_string(), lock, held });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn create(path: &Path) -> Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).write(true).create_new(true).mode(0o666).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            Err(error) => return Err(RepoError::io("create", path, error)),
+        };
+        Self::hold(path, file)
+    }
+
+    /// Takes the lock of somebody who died; `None` when the holder may live.
+    fn take_over(path: &Path) -> Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(None),
+            // Somebody else's file with a narrow mode cannot be locked, only waited for.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            Err(error) => return Err(RepoError::io("open", path, error)),
+        };
+        if !is_old(path, &file)? {
+            return Ok(None);
+        }
+        let Some(lock) = Self::hold(path, file)? else { return Ok(None) };
+        // The age is looked at again: another taker may have come first and have been done since.
+        if !is_old(path, &lock.file)? {
+            return Ok(lock.forget());
+        }
+        lock.file.set_modified(volume_time(path)?).at("renew", path)?;
+        tracing::warn!(lock = %path.display(), "took over the lock of a program that is gone");
+        Ok(Some(lock))
+    }
+
+    /// Marks the file as held; `None` when somebody else holds it, or removed it meanwhile.
+    fn hold(path: &Path, file: File) -> Result<Option<Self>> {
+        let duplicate = file.try_clone().at("lock", path)?;
+        let flock = match Lock::try_exclusive(duplicate) {
+            Ok(None) => return Ok(None),
+            Ok(held) => held,
+            Err(error) => {
+                tracing::debug!(lock = %path.display(), %error, "the volume has no flock");
+                None
+            }
+        };
+        let lock = Self { path: path.to_owned(), file, _flock: flock };
+        if lock.is_held()? { Ok(Some(lock)) } else { Ok(lock.forget()) }
+    }
+
+    /// Whether the file at the path is still the one that this lock made or took over.
+    pub(super) fn is_held(&self) -> Result<bool> {
+        let ours = self.file.metadata().at("look at", &self.path)?;
+        match fs::metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(RepoError::io("look at", &self.path, error)),
+        }
+    }
+
+    /// Lets go without removing the file, which is not ours.
+    fn forget<T>(mut self) -> Option<T> {
+        self.path = PathBuf::new();
+        None
+    }
+}
+
+impl Drop for TagLock {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() && matches!(self.is_held(), Ok(true)) {
+            // Should this fail, the file is stale from now on.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn is_old(path: &Path, file: &File) -> Result<bool> {
+    let modified = file.metadata().and_then(|metadata| metadata.modified()).at("look at", path)?;
+    let age = volume_time(path)?.duration_since(modified).unwrap_or_default();
+    Ok(age > STALE_AFTER)
+}
+
+/// The time as the volume stamps it: a server's clock is not that of its clients.
+fn volume_time(path: &Path) -> Result<std::time::SystemTime> {
+    let folder = path.parent().unwrap_or(path);
+    let probe = tempfile::tempfile_in(folder).at("write in", folder)?;
+    probe.metadata().and_then(|metadata| metadata.modified()).at("look at", folder)
+}

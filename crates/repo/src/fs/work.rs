@@ -1,0 +1,109 @@
+//! Files that are being written, before they get their names.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use spfs_sys::publish::{self, Draft};
+
+use super::hash_dir::HashDir;
+use super::{FILE_MODE, FOLDER_MODE};
+use crate::Result;
+use crate::error::Context;
+
+/// The folder of work files beside the folders of digests.
+pub(super) const WORK: &str = "work";
+
+/// Makes one work file.
+pub(super) fn draft(store: &HashDir) -> Result<Draft> {
+    let folder = store.path().join(WORK);
+    match Draft::create_in(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            publish::mkdir_all_mode(&folder, FOLDER_MODE).at("create", &folder)?;
+            Draft::create_in(&folder).at("write in", &folder)
+        }
+        result => result.at("write in", &folder),
+    }
+}
+
+/// A folder of work files that belongs to one batch; it goes with what is left in it.
+#[derive(Debug)]
+pub(super) struct WorkFolder {
+    path: PathBuf,
+    dir: OwnedFd,
+    next: AtomicU64,
+}
+
+/// The name of a work file in its folder.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WorkName(u64);
+
+impl WorkName {
+    fn as_c_string(self) -> CString {
+        CString::new(format!("{:x}", self.0)).unwrap_or_default()
+    }
+}
+
+impl WorkFolder {
+    pub(super) fn create_in(store: &HashDir) -> Result<Self> {
+        let path = store.path().join(WORK).join(uuid::Uuid::new_v4().to_string());
+        publish::mkdir_all_mode(&path, FOLDER_MODE).at("create", &path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&path, flags, Mode::empty()).at("open", &path)?;
+        Ok(Self { path, dir, next: AtomicU64::new(0) })
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Makes an empty file, readable and writable for everybody whatever the umask is.
+    pub(super) fn create(&self) -> Result<(WorkName, File)> {
+        let name = WorkName(self.next.fetch_add(1, Ordering::Relaxed));
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(FILE_MODE as _);
+        let file = rustix::fs::openat(&self.dir, name.as_c_string().as_c_str(), flags, mode)
+            .at("write in", &self.path)?;
+        rustix::fs::fchmod(&file, mode).at("write in", &self.path)?;
+        Ok((name, file.into()))
+    }
+
+    /// A name for a file that is put here otherwise.
+    pub(super) fn reserve(&self) -> (WorkName, PathBuf) {
+        let name = WorkName(self.next.fetch_add(1, Ordering::Relaxed));
+        (name, self.file_path(name))
+    }
+
+    pub(super) fn file_path(&self, name: WorkName) -> PathBuf {
+        self.path.join(format!("{:x}", name.0))
+    }
+
+    pub(super) fn remove(&self, name: WorkName) -> Result<()> {
+        let path = name.as_c_string();
+        rustix::fs::unlinkat(&self.dir, path.as_c_str(), AtFlags::empty())
+            .at("remove", self.file_path(name))
+    }
+
+    /// Gives a file its final name.
+    pub(super) fn publish(
+        &self,
+        name: WorkName,
+        store: &HashDir,
+        digest: &spfs_model::Digest,
+    ) -> Result<()> {
+        let name = name.as_c_string();
+        let name: &CStr = &name;
+        store.publish(self.dir(), name, digest)
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        // What cannot be removed stays until `clean` finds it to be old.
+        drop(fs::remove_dir_all(&self.path));
+    }
+}

@@ -1,0 +1,110 @@
+//! Spec files: environments in files of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use spfs_model::{EnvItem, EnvSpec};
+
+use crate::{RepoError, Result};
+
+/// What the names of spec files end in.
+const SUFFIX: &str = ".spfs.yaml";
+
+/// What stands in for a folder.
+const IN_FOLDER: &str = "layer.spfs.yaml";
+
+/// Nobody writes longer ones; more is refused before it is parsed.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// What any spec file says first.
+#[derive(Deserialize)]
+struct Api {
+    api: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RunSpec {
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+/// The items of an environment with those of its spec files in their places.
+pub(crate) fn expand(spec: &EnvSpec) -> Result<Vec<EnvItem>> {
+    let mut items = Vec::new();
+    expand_into(spec, &mut Vec::new(), &mut items)?;
+    Ok(items)
+}
+
+fn expand_into(spec: &EnvSpec, within: &mut Vec<PathBuf>, items: &mut Vec<EnvItem>) -> Result<()> {
+    for item in &spec.0 {
+        let EnvItem::SpecFile(path) = item else {
+            items.push(item.clone());
+            continue;
+        };
+        let (path, text) = read(path)?;
+        // A file may be named twice, as long as it is not named within itself.
+        if within.contains(&path) {
+            return Err(RepoError::SpecFileLoop { path });
+        }
+        let inner = parse(&path, &text)?;
+        within.push(path);
+        expand_into(&inner, within, items)?;
+        within.pop();
+    }
+    Ok(())
+}
+
+/// The true path and the content of a spec file.
+fn read(path: &Path) -> Result<(PathBuf, String)> {
+    let refuse =
+        |path: &Path, reason: String| Err(RepoError::SpecFile { path: path.to_owned(), reason });
+    let file = if path.is_dir() { path.join(IN_FOLDER) } else { path.to_owned() };
+    if !file.as_os_str().to_string_lossy().ends_with(SUFFIX) {
+        return refuse(&file, format!("its name does not end in \"{SUFFIX}\""));
+    }
+    let file = fs::canonicalize(&file)
+        .map_err(|source| RepoError::io("read the spec file", &file, source))?;
+    let metadata =
+        fs::metadata(&file).map_err(|source| RepoError::io("read the spec file", &file, source))?;
+    if !metadata.is_file() {
+        return refuse(&file, "it is not a file".to_owned());
+    }
+    if metadata.len() > BYTES_MAX {
+        return refuse(&file, format!("it is longer than {BYTES_MAX} bytes"));
+    }
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(source) => Err(RepoError::io("read the spec file", file, source)),
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<EnvSpec> {
+    let refuse = |reason: String| RepoError::SpecFile { path: path.to_owned(), reason };
+    let yaml = |error: serde_saphyr::Error| refuse(error.to_string());
+    let api = serde_saphyr::from_str::<Api>(text).map_err(yaml)?.api;
+    match api.as_deref() {
+        Some("spfs/v0/runspec" | "v0/runspec") => {}
+        // upstream takes what does not say otherwise for a live layer
+        None | Some("spfs/v0/livelayer" | "v0/livelayer" | "v0/layer") => {
+            let path = path.to_owned();
+            return Err(RepoError::NotSupportedYet { what: "live layers are", path });
+        }
+        Some(other) => {
+            return Err(refuse(format!("{other:?} is an api that is not known here")));
+        }
+    }
+    let spec = serde_saphyr::from_str::<RunSpec>(text).map_err(yaml)?;
+    let item = |text: &String| {
+        let refused = |error| refuse(format!("{text:?} is not an item: {}", chain(&error)));
+        text.parse::<EnvItem>().map_err(refused)
+    };
+    spec.layers.iter().map(item).collect::<Result<_>>().map(EnvSpec)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
