@@ -1,10 +1,28 @@
 //! Runtimes: records, storage, entering, editing, committing and their state.
+//!
+//! **Invariant:** a record has one writer at a time, the holder of the lock on the runtime's
+//! folder, and what is on its stack is in the repository before it is saved.
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod control;
+pub mod enter;
+mod error;
+mod folder;
+mod live;
 mod name;
+mod patterns;
 mod record;
+mod runtimes;
+pub mod startup;
+mod status;
 
 pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountBackend};
+pub use error::RuntimeError;
+pub use folder::{FolderLock, RuntimeFolder};
+pub use live::{Kernel, LiveError, LiveRuntime, ModeError};
 pub use name::{RuntimeName, RuntimeNameError};
+pub use patterns::{PatternError, Patterns};
 pub use record::{Author, RecordConfig, RecordError, RecordStatus, RuntimeRecord, Unknown};
+pub use runtimes::{Listed, NewRuntime, PruneStrategy, RemoveOptions, Rerun, Runtimes};
+pub use status::{ForeignStatus, RuntimeStatus};

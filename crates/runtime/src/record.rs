@@ -67,6 +67,9 @@ pub struct RecordStatus {
     pub monitor: Option<u32>,
     /// What was started in it; one empty string for an interactive shell.
     pub command: Vec<String>,
+    /// When it was started last, in the text form of RFC 3339; absent from upstream's records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
     /// Kept for other programs.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -177,8 +180,9 @@ impl RuntimeRecord {
 
     /// Puts a layer on top of the stack; one that is there already moves up.
     pub fn push_layer(&mut self, layer: Digest) {
-        self.status.stack.retain(|below| *below != layer);
-        self.status.stack.insert(0, layer);
+        let mut stack = self.stack();
+        push_on_top(&mut stack, layer);
+        self.set_stack(&stack);
     }
 
     /// Whether this program made the runtime, and its folder and daemon are as we make them.
@@ -213,10 +217,21 @@ impl RuntimeRecord {
         self.config.csh_expect_file = dev_null();
     }
 
+    /// Returns when the runtime was started last; `None` when that is not known.
+    pub fn started(&self) -> Option<jiff::Timestamp> {
+        self.status.started.as_ref()?.parse().ok()
+    }
+
     /// Returns when the runtime was made; `None` when the text is no time.
     pub fn created(&self) -> Option<jiff::Timestamp> {
         self.author.created.parse().ok()
     }
+}
+
+/// Puts a layer on top of a stack given bottom first; one that is there already moves up.
+pub(crate) fn push_on_top(stack: &mut Vec<Digest>, layer: Digest) {
+    stack.retain(|below| *below != layer);
+    stack.push(layer);
 }
 
 fn dev_null() -> PathBuf {

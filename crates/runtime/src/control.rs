@@ -1,0 +1,89 @@
+//! What can be asked of a live runtime, and what it answers: plain values.
+
+use spfs_model::Digest;
+
+/// What a commit makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitKind {
+    /// A layer of the changes.
+    Layer,
+    /// A platform of the stack, with a layer of the changes on top when there are any.
+    Platform,
+}
+
+/// A commit to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitOptions {
+    /// What to make.
+    pub kind: CommitKind,
+    /// Facts to store with the layer, such as `message`.
+    pub annotations: Vec<(String, String)>,
+    /// Whether edit mode stays on.
+    pub keep_editing: bool,
+    /// Whether to make a layer even when nothing changed.
+    pub allow_empty: bool,
+}
+
+/// Where a commit stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommitProgress {
+    /// Files stored so far.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a commit made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The layer or the platform.
+    pub digest: Digest,
+    /// The layer of the changes, when there were any.
+    pub layer: Option<Digest>,
+    /// What was stored for it.
+    pub stored: CommitProgress,
+    /// Whether the runtime is in edit mode now.
+    pub editable: bool,
+    /// Files that were open for writing. What the commit holds of them is their content at one
+    /// instant; when edit mode was to end and did not, they are the reason.
+    pub busy: Vec<Vec<u8>>,
+}
+
+/// What became of a change of edit mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EditMode {
+    /// Whether the mode is another than before.
+    pub changed: bool,
+    /// Whether the runtime is kept when its last process ends.
+    pub durable: bool,
+}
+
+/// Changes to drop.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResetOptions {
+    /// What to drop, as patterns in the manner of gitignore; everything when empty.
+    pub patterns: Vec<String>,
+    /// The layers, bottom first, that replace the runtime's.
+    pub stack: Option<Vec<Digest>>,
+}
+
+/// What is known of a live runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveStatus {
+    /// The runtime.
+    pub name: String,
+    /// Its backend.
+    pub backend: String,
+    /// Whether files can be changed now.
+    pub editable: bool,
+    /// Whether it is kept when its last process ends.
+    pub durable: bool,
+    /// Its layers, bottom first.
+    pub stack: Vec<Digest>,
+    /// Number of changed inodes.
+    pub changes: u64,
+    /// Files that are open for writing.
+    pub open_for_writing: Vec<Vec<u8>>,
+    /// The mount namespace it is mounted in, when it has one of its own.
+    pub mount_namespace: Option<String>,
+}

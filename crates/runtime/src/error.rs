@@ -1,0 +1,116 @@
+//! What can go wrong with runtimes.
+
+use std::io;
+use std::path::PathBuf;
+
+use spfs_repo::RepoError;
+
+use crate::backend::BackendError;
+use crate::name::{RuntimeName, RuntimeNameError};
+use crate::record::RecordError;
+
+/// Why something could not be done with a runtime or its record.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The name cannot be one of a runtime.
+    #[error(transparent)]
+    Name(#[from] RuntimeNameError),
+    /// A runtime of this name is there already.
+    #[error("runtime {name} already exists")]
+    Exists {
+        /// The name.
+        name: RuntimeName,
+    },
+    /// There is no runtime of this name.
+    #[error("there is no runtime {name}")]
+    Unknown {
+        /// The name.
+        name: RuntimeName,
+    },
+    /// The record is unreadable.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The backend does not fit.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The runtime is being served, or about to be.
+    #[error("runtime {name} is in use")]
+    InUse {
+        /// The name.
+        name: RuntimeName,
+    },
+    /// The runtime is kept until it is removed expressly.
+    #[error("runtime {name} is durable")]
+    Durable {
+        /// The name.
+        name: RuntimeName,
+    },
+    /// The runtime belongs to another user.
+    #[error("runtime {name} belongs to {user}")]
+    OtherUser {
+        /// The name.
+        name: RuntimeName,
+        /// Whose it is.
+        user: String,
+    },
+    /// The runtime lives on another host.
+    #[error("runtime {name} lives on host {host}")]
+    OtherHost {
+        /// The name.
+        name: RuntimeName,
+        /// Where it lives.
+        host: String,
+    },
+    /// Another program made the runtime, and only that program can start it.
+    #[error("runtime {name} was made by another program, with the backend {backend}")]
+    NotOurs {
+        /// The name.
+        name: RuntimeName,
+        /// Its backend.
+        backend: String,
+    },
+    /// Nothing of the runtime is left to start again.
+    #[error("nothing is left of runtime {name}: its folder {} is gone", folder.display())]
+    Gone {
+        /// The name.
+        name: RuntimeName,
+        /// Where its scratch was.
+        folder: PathBuf,
+    },
+    /// The repository that holds the records failed.
+    #[error("cannot {doing} the record of runtime {name}")]
+    Repository {
+        /// What was being done.
+        doing: &'static str,
+        /// The runtime.
+        name: RuntimeName,
+        /// Why it failed.
+        source: RepoError,
+    },
+    /// The records could not be listed.
+    #[error("cannot list the runtimes in {}", root.display())]
+    List {
+        /// The storage root.
+        root: PathBuf,
+        /// Why.
+        source: RepoError,
+    },
+    /// The storage root is no repository.
+    #[error("cannot open the repository {}", root.display())]
+    Storage {
+        /// The storage root.
+        root: PathBuf,
+        /// Why.
+        source: RepoError,
+    },
+    /// The runtime's folder failed.
+    #[error("cannot {doing} {}", path.display())]
+    Folder {
+        /// What was being done.
+        doing: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}

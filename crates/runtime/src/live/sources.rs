@@ -1,0 +1,75 @@
+//! Where the layers of a runtime and their bytes come from: the repository of the storage root,
+//! then the secondary ones in their order.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use spfs_model::{Digest, Manifest, MergedTree};
+use spfs_repo::{AnyRepository, RepoError, Repository};
+use spfs_vfs::Payloads;
+
+use crate::record::RuntimeRecord;
+use crate::runtimes::Runtimes;
+
+/// The repositories of a runtime.
+#[derive(Debug)]
+pub(super) struct Sources {
+    repositories: Vec<Arc<dyn AnyRepository>>,
+}
+
+impl Sources {
+    pub(super) fn new(runtimes: &Runtimes, record: &RuntimeRecord) -> Self {
+        let local: Arc<dyn AnyRepository> = Arc::clone(runtimes.repository()) as _;
+        let secondary = record.config.secondary_repositories.iter().filter_map(|address| {
+            // What is in the others may be enough.
+            open(address)
+                .inspect_err(|error| {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(%address, error, "a secondary repository cannot be used");
+                })
+                .ok()
+        });
+        Self { repositories: std::iter::once(local).chain(secondary).collect() }
+    }
+
+    /// Merges layers, bottom first, into one tree.
+    pub(super) fn merge(&self, layers: &[Digest]) -> Result<Arc<MergedTree>, RepoError> {
+        let manifests = self.load(layers)?;
+        Ok(Arc::new(spfs_model::merge(&manifests.iter().collect::<Vec<_>>())))
+    }
+
+    /// Reads the manifests of layers, bottom first.
+    pub(super) fn load(&self, layers: &[Digest]) -> Result<Vec<Manifest>, RepoError> {
+        let repositories: Vec<&dyn AnyRepository> =
+            self.repositories.iter().map(|repository| &**repository).collect();
+        spfs_repo::load_stack(&repositories, layers)
+    }
+}
+
+fn open(address: &str) -> Result<Arc<dyn AnyRepository>, RepoError> {
+    let path = address.strip_prefix("file://").or_else(|| address.strip_prefix("file:"));
+    let path = Path::new(path.unwrap_or(address));
+    if !path.is_absolute() {
+        return Err(RepoError::NotSupportedYet {
+            what: "secondary repositories other than folders are",
+            path: path.to_owned(),
+        });
+    }
+    Ok(Arc::new(Repository::open(path)?))
+}
+
+impl Payloads for Sources {
+    fn open(&self, digest: &Digest) -> io::Result<File> {
+        let mut failed = None;
+        for repository in &self.repositories {
+            match repository.payloads().open(digest) {
+                Ok(file) => return Ok(file),
+                // A later one may have it; the first tells best what is wrong.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.map_or_else(|| io::ErrorKind::NotFound.into(), io::Error::other))
+    }
+}

@@ -1,0 +1,391 @@
+//! All runtimes of one storage root: their records in the repository, their folders beside it.
+//!
+//! A record is two tag streams of the repository, outside all tag namespaces:
+//! `spfs/runtimes/meta/NAME` leads to a blob with the document, `spfs/runtimes/data/NAME` to a
+//! platform of the stack, which keeps the layers from being cleaned away. A record has one writer
+//! at a time: whoever holds the lock on the runtime's folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use spfs_model::Digest;
+use spfs_repo::Repository;
+
+use crate::backend::{Capability, MountBackend};
+use crate::error::RuntimeError;
+use crate::folder::{FolderLock, RUNTIMES, RuntimeFolder};
+use crate::name::RuntimeName;
+use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
+use crate::status::{RuntimeStatus, Surroundings};
+
+mod documents;
+
+/// The runtimes of one storage root.
+#[derive(Debug, Clone)]
+pub struct Runtimes {
+    repository: Arc<Repository>,
+    user: String,
+    host: String,
+}
+
+/// A runtime to make.
+#[derive(Debug, Clone)]
+pub struct NewRuntime {
+    /// Its name; a random one when absent.
+    pub name: Option<RuntimeName>,
+    /// Its layers, bottom first.
+    pub stack: Vec<Digest>,
+    /// How it is mounted.
+    pub backend: MountBackend,
+    /// Whether files may be changed.
+    pub editable: bool,
+    /// Whether it is kept when its last process ends.
+    pub durable: bool,
+    /// What is started in it; empty for an interactive shell.
+    pub command: Vec<String>,
+    /// Addresses of repositories that are asked for what the local one lacks.
+    pub secondary_repositories: Vec<String>,
+    /// Whether tags are looked up in them as well.
+    pub include_secondary_tags: bool,
+}
+
+/// How an existing runtime is started again.
+#[derive(Debug, Clone, Copy)]
+pub struct Rerun<'a> {
+    /// Edit mode, if it is to be another than it was.
+    pub editable: Option<bool>,
+    /// What is started in it; empty for an interactive shell.
+    pub command: &'a [String],
+}
+
+/// One line of the list of runtimes.
+#[derive(Debug)]
+pub struct Listed {
+    /// The runtime.
+    pub name: String,
+    /// Its record.
+    pub record: RuntimeRecord,
+    /// Its state.
+    pub status: RuntimeStatus,
+}
+
+/// What the removal of a runtime may overlook.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// That it belongs to another user.
+    pub other_user: bool,
+    /// That it lives on another host.
+    pub other_host: bool,
+    /// That another program's record says it is running.
+    pub running: bool,
+    /// That it is durable.
+    pub durable: bool,
+}
+
+/// Which runtimes are pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PruneStrategy {
+    /// Those that have ended or crashed.
+    Dead,
+    /// Those of them that were made before this time, such as that of the boot.
+    CreatedBefore(Timestamp),
+}
+
+impl Runtimes {
+    /// The runtimes of the storage root that `repository` is.
+    pub fn new(repository: Arc<Repository>, user: String, host: String) -> Self {
+        Self { repository, user, host }
+    }
+
+    /// The storage root.
+    pub fn root(&self) -> &Path {
+        self.repository.root()
+    }
+
+    /// The repository of the storage root.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// The folder of a runtime, whether it is there or not.
+    pub fn folder(&self, name: &RuntimeName) -> RuntimeFolder {
+        RuntimeFolder::new(self.root(), name)
+    }
+
+    /// Makes a runtime, to be started by this process.
+    pub fn create(&self, new: NewRuntime) -> Result<RuntimeRecord, RuntimeError> {
+        if new.editable {
+            new.backend.require(Capability::Edit)?;
+        }
+        let name = new.name.clone().unwrap_or_else(RuntimeName::random);
+        let folder = self.folder(&name);
+        folder.create()?;
+        let Some(lock) = folder.lock()? else {
+            return Err(RuntimeError::Exists { name });
+        };
+        if self.has(&name)? {
+            return Err(RuntimeError::Exists { name });
+        }
+        let record = self.new_record(&name, &folder, new);
+        if let Err(error) = self.save(&record) {
+            // The first error is the one to report; a folder without record is cleaned later.
+            drop(self.delete_documents(&name));
+            drop(folder.remove(lock));
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    fn new_record(
+        &self,
+        name: &RuntimeName,
+        folder: &RuntimeFolder,
+        new: NewRuntime,
+    ) -> RuntimeRecord {
+        let created = time_text(now());
+        let mut record = RuntimeRecord {
+            name: name.to_string(),
+            author: Author {
+                user_name: self.user.clone(),
+                host_name: self.host.clone(),
+                created: created.clone(),
+                unknown: Unknown::new(),
+            },
+            status: RecordStatus {
+                editable: new.editable,
+                owner: Some(std::process::id()),
+                command: command_text(&new.command),
+                started: Some(created),
+                ..RecordStatus::default()
+            },
+            config: RecordConfig {
+                secondary_repositories: new.secondary_repositories,
+                include_secondary_tags: new.include_secondary_tags,
+                durable: new.durable,
+                ..RecordConfig::default()
+            },
+            unknown: Unknown::new(),
+        };
+        record.set_stack(&new.stack);
+        record.set_backend(new.backend);
+        record.set_folder(folder.path());
+        record
+    }
+
+    /// Prepares a runtime that has ended or crashed to be started again by this process.
+    pub fn rerun(&self, name: &RuntimeName, how: Rerun<'_>) -> Result<RuntimeRecord, RuntimeError> {
+        let mut record = self.read(name)?;
+        if !record.is_ours() {
+            let backend = record.config.mount_backend;
+            return Err(RuntimeError::NotOurs { name: name.clone(), backend });
+        }
+        self.refuse_others(name, &record)?;
+        if how.editable == Some(true) {
+            record.backend()?.require(Capability::Edit)?;
+        }
+        let folder = self.folder(name);
+        if !folder.exists() {
+            let folder = folder.path().to_owned();
+            return Err(RuntimeError::Gone { name: name.clone(), folder });
+        }
+        folder.create()?;
+        let Some(_lock) = folder.lock()? else {
+            return Err(RuntimeError::InUse { name: name.clone() });
+        };
+        record.status.editable = how.editable.unwrap_or(record.status.editable);
+        record.status.running = false;
+        record.status.owner = Some(std::process::id());
+        record.status.monitor = None;
+        record.status.command = command_text(how.command);
+        record.status.started = Some(time_text(now()));
+        self.save(&record)?;
+        Ok(record)
+    }
+
+    /// Takes back what [`Runtimes::create`] made, when the runtime could not be started.
+    pub fn discard(&self, name: &RuntimeName) -> Result<(), RuntimeError> {
+        let folder = self.folder(name);
+        let Some(lock) = folder.lock()? else {
+            return Err(RuntimeError::InUse { name: name.clone() });
+        };
+        self.delete(name, lock)
+    }
+
+    /// Removes record and folder; the lock shows that nobody uses them.
+    pub fn delete(&self, name: &RuntimeName, lock: FolderLock) -> Result<(), RuntimeError> {
+        self.delete_documents(name)?;
+        self.folder(name).remove(lock)
+    }
+
+    /// Lists all runtimes, sorted by name. One that cannot be read is an error of its own.
+    pub fn list(&self) -> Result<Vec<Result<Listed, RuntimeError>>, RuntimeError> {
+        let mut names = self.names()?;
+        names.sort();
+        Ok(names
+            .into_iter()
+            .filter_map(|name| match self.look_up(&name) {
+                // It ended between the listing and now.
+                Err(RuntimeError::Unknown { .. }) => None,
+                other => Some(other),
+            })
+            .collect())
+    }
+
+    fn look_up(&self, name: &RuntimeName) -> Result<Listed, RuntimeError> {
+        let record = self.read(name)?;
+        let status = self.status(&record)?;
+        Ok(Listed { name: name.to_string(), record, status })
+    }
+
+    /// Tells the state of a runtime.
+    pub fn status(&self, record: &RuntimeRecord) -> Result<RuntimeStatus, RuntimeError> {
+        let name: RuntimeName = record.name.parse()?;
+        let surroundings = Surroundings {
+            host: &self.host,
+            now: now(),
+            is_alive: &is_alive,
+            changes: &|record| crate::live::changes_in(self, record),
+        };
+        surroundings.status(record, &self.folder(&name))
+    }
+
+    /// Removes a runtime that nobody uses.
+    pub fn remove(&self, name: &RuntimeName, options: RemoveOptions) -> Result<(), RuntimeError> {
+        let record = match self.read(name) {
+            // Whatever it says, its user wants it gone.
+            Err(RuntimeError::Record(_)) => None,
+            other => Some(other?),
+        };
+        if let Some(record) = &record {
+            self.check_removal(name, record, options)?;
+        }
+        let folder = self.folder(name);
+        if !folder.exists() {
+            return self.delete_documents(name);
+        }
+        let Some(lock) = folder.lock()? else {
+            return Err(RuntimeError::InUse { name: name.clone() });
+        };
+        self.delete(name, lock)
+    }
+
+    fn check_removal(
+        &self,
+        name: &RuntimeName,
+        record: &RuntimeRecord,
+        options: RemoveOptions,
+    ) -> Result<(), RuntimeError> {
+        match self.refuse_others(name, record) {
+            Err(RuntimeError::OtherUser { .. }) if options.other_user => {}
+            Err(RuntimeError::OtherHost { .. }) if options.other_host => {}
+            other => other?,
+        }
+        if record.config.durable && !options.durable {
+            return Err(RuntimeError::Durable { name: name.clone() });
+        }
+        let live = self.status(record)?.is_live();
+        // Whether one of ours is running is known for sure; there is nothing to overlook.
+        let overlook = options.running && !record.is_ours();
+        if live && !overlook && !matches!(self.status(record)?, RuntimeStatus::Elsewhere { .. }) {
+            return Err(RuntimeError::InUse { name: name.clone() });
+        }
+        Ok(())
+    }
+
+    fn refuse_others(
+        &self,
+        name: &RuntimeName,
+        record: &RuntimeRecord,
+    ) -> Result<(), RuntimeError> {
+        let author = &record.author;
+        if author.user_name != self.user {
+            let user = author.user_name.clone();
+            return Err(RuntimeError::OtherUser { name: name.clone(), user });
+        }
+        if author.host_name != self.host {
+            let host = author.host_name.clone();
+            return Err(RuntimeError::OtherHost { name: name.clone(), host });
+        }
+        Ok(())
+    }
+
+    /// Removes runtimes that have ended, and returns what became of each that was chosen.
+    pub fn prune(
+        &self,
+        strategy: PruneStrategy,
+        options: RemoveOptions,
+    ) -> Result<Vec<(RuntimeName, Result<(), RuntimeError>)>, RuntimeError> {
+        let mut pruned = Vec::new();
+        for listed in self.list()?.into_iter().flatten() {
+            let old = match strategy {
+                PruneStrategy::Dead => true,
+                PruneStrategy::CreatedBefore(time) => {
+                    listed.record.created().is_some_and(|created| created < time)
+                }
+            };
+            if !old || listed.status.is_live() || listed.record.config.durable {
+                continue;
+            }
+            let name: RuntimeName = listed.name.parse()?;
+            let done = self.remove(&name, options);
+            pruned.push((name, done));
+        }
+        Ok(pruned)
+    }
+
+    /// Removes what starts and ends that were cut off have left: folders without a record, and
+    /// transient runtimes of this user that are not running and hold no changes.
+    pub fn clean_leftovers(&self) -> Result<(), RuntimeError> {
+        let folders = std::fs::read_dir(self.root().join(RUNTIMES));
+        for entry in folders.into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(Ok(name)) = name.to_str().map(str::parse::<RuntimeName>) else { continue };
+            // Those of others cannot be locked, and are theirs to clean.
+            if let Ok(Some(lock)) = self.folder(&name).lock()
+                && self.is_leftover(&name)?
+            {
+                tracing::info!(%name, "removing what an earlier runtime left");
+                self.delete(&name, lock)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For a folder whose lock is held by the caller.
+    fn is_leftover(&self, name: &RuntimeName) -> Result<bool, RuntimeError> {
+        let record = match self.read(name) {
+            Err(RuntimeError::Unknown { .. }) => return Ok(true),
+            // Somebody may want to look at it.
+            Err(RuntimeError::Record(_)) => return Ok(false),
+            other => other?,
+        };
+        let kept = !record.is_ours()
+            || record.config.durable
+            || record.status.running
+            || record.status.owner.is_some_and(is_alive)
+            || self.refuse_others(name, &record).is_err();
+        Ok(!kept && crate::live::changes_in(self, &record) == Some(0))
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    spfs_sys::process::identify(pid).is_ok()
+}
+
+fn command_text(command: &[String]) -> Vec<String> {
+    if command.is_empty() { vec![String::new()] } else { command.to_vec() }
+}
+
+fn now() -> Timestamp {
+    let now = spfs_sys::clock::precise();
+    Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default()
+}
+
+/// Upstream writes nanoseconds, always.
+fn time_text(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Between our values and the messages that carry them, in both directions.
+
+use prost::bytes::Bytes;
+use spfs_model::{Change, ChangeKind, Digest, NodeKind, Shown, mode};
+use spfs_runtime::control::{
+    CommitKind, CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+};
+
+use crate::proto;
+
+/// A message that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message: {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+pub(crate) fn digest(bytes: &[u8]) -> Result<Digest, Malformed> {
+    let bytes = bytes.try_into().map_err(|_| Malformed("a digest has 32 bytes"))?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+fn digest_bytes(digest: &Digest) -> Bytes {
+    Bytes::copy_from_slice(digest.as_bytes())
+}
+
+pub(crate) fn digests(list: &[Bytes]) -> Result<Vec<Digest>, Malformed> {
+    list.iter().map(|bytes| digest(bytes)).collect()
+}
+
+pub(crate) fn digest_list(digests: &[Digest]) -> Vec<Bytes> {
+    digests.iter().map(digest_bytes).collect()
+}
+
+pub(crate) fn path_list(paths: Vec<Vec<u8>>) -> Vec<Bytes> {
+    paths.into_iter().map(Into::into).collect()
+}
+
+pub(crate) fn paths(list: Vec<Bytes>) -> Vec<Vec<u8>> {
+    list.into_iter().map(Into::into).collect()
+}
+
+impl From<&CommitOptions> for proto::CommitRequest {
+    fn from(options: &CommitOptions) -> Self {
+        Self {
+            runtime_name: String::new(),
+            kind: match options.kind {
+                CommitKind::Layer => proto::CommitKind::Layer,
+                CommitKind::Platform => proto::CommitKind::Platform,
+            }
+            .into(),
+            annotations: options
+                .annotations
+                .iter()
+                .map(|(key, value)| proto::Annotation { key: key.clone(), value: value.clone() })
+                .collect(),
+            keep_editing: options.keep_editing,
+            allow_empty: options.allow_empty,
+        }
+    }
+}
+
+impl From<proto::CommitRequest> for CommitOptions {
+    fn from(request: proto::CommitRequest) -> Self {
+        Self {
+            kind: match request.kind() {
+                proto::CommitKind::Layer => CommitKind::Layer,
+                proto::CommitKind::Platform => CommitKind::Platform,
+            },
+            annotations: request.annotations.into_iter().map(|a| (a.key, a.value)).collect(),
+            keep_editing: request.keep_editing,
+            allow_empty: request.allow_empty,
+        }
+    }
+}
+
+impl From<CommitProgress> for proto::CommitEvent {
+    fn from(progress: CommitProgress) -> Self {
+        let progress = proto::CommitProgress { files: progress.files, bytes: progress.bytes };
+        Self { event: Some(proto::commit_event::Event::Progress(progress)) }
+    }
+}
+
+impl From<Committed> for proto::CommitEvent {
+    fn from(done: Committed) -> Self {
+        let done = proto::CommitResponse {
+            digest: digest_bytes(&done.digest),
+            layer: done.layer.as_ref().map(digest_bytes).unwrap_or_default(),
+            files: done.stored.files,
+            bytes: done.stored.bytes,
+            editable: done.editable,
+            busy: path_list(done.busy),
+        };
+        Self { event: Some(proto::commit_event::Event::Done(done)) }
+    }
+}
+
+impl TryFrom<proto::CommitResponse> for Committed {
+    type Error = Malformed;
+
+    fn try_from(done: proto::CommitResponse) -> Result<Self, Malformed> {
+        Ok(Self {
+            digest: digest(&done.digest)?,
+            layer: if done.layer.is_empty() { None } else { Some(digest(&done.layer)?) },
+            stored: CommitProgress { files: done.files, bytes: done.bytes },
+            editable: done.editable,
+            busy: paths(done.busy),
+        })
+    }
+}
+
+impl From<EditMode> for proto::SetEditableResponse {
+    fn from(mode: EditMode) -> Self {
+        Self { changed: mode.changed, durable: mode.durable }
+    }
+}
+
+impl From<proto::SetEditableResponse> for EditMode {
+    fn from(mode: proto::SetEditableResponse) -> Self {
+        Self { changed: mode.changed, durable: mode.durable }
+    }
+}
+
+impl From<&ResetOptions> for proto::ResetRequest {
+    fn from(options: &ResetOptions) -> Self {
+        Self {
+            runtime_name: String::new(),
+            patterns: options.patterns.clone(),
+            replace_stack: options.stack.is_some(),
+            stack: digest_list(options.stack.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+impl TryFrom<proto::ResetRequest> for ResetOptions {
+    type Error = Malformed;
+
+    fn try_from(request: proto::ResetRequest) -> Result<Self, Malformed> {
+        let stack = request.replace_stack.then(|| digests(&request.stack)).transpose()?;
+        Ok(Self { patterns: request.patterns, stack })
+    }
+}
+
+impl From<LiveStatus> for proto::ViewStatus {
+    fn from(view: LiveStatus) -> Self {
+        Self {
+            runtime_name: view.name,
+            backend: view.backend,
+            editable: view.editable,
+            durable: view.durable,
+            stack: digest_list(&view.stack),
+            changes: view.changes,
+            open_for_writing: path_list(view.open_for_writing),
+            mount_namespace: view.mount_namespace.unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<proto::ViewStatus> for LiveStatus {
+    type Error = Malformed;
+
+    fn try_from(view: proto::ViewStatus) -> Result<Self, Malformed> {
+        Ok(Self {
+            name: view.runtime_name,
+            backend: view.backend,
+            editable: view.editable,
+            durable: view.durable,
+            stack: digests(&view.stack)?,
+            changes: view.changes,
+            open_for_writing: paths(view.open_for_writing),
+            mount_namespace: Some(view.mount_namespace).filter(|text| !text.is_empty()),
+        })
+    }
+}
+
+impl From<&Shown> for proto::Shown {
+    fn from(shown: &Shown) -> Self {
+        Self { mode: shown.mode, size: shown.size, object: digest_bytes(&shown.object) }
+    }
+}
+
+impl TryFrom<proto::Shown> for Shown {
+    type Error = Malformed;
+
+    fn try_from(shown: proto::Shown) -> Result<Self, Malformed> {
+        let kind = if shown.mode & mode::TYPE == mode::DIRECTORY {
+            NodeKind::Directory
+        } else {
+            NodeKind::of_blob(shown.mode)
+        };
+        Ok(Self { kind, mode: shown.mode, size: shown.size, object: digest(&shown.object)? })
+    }
+}
+
+impl From<Change> for proto::Change {
+    fn from(change: Change) -> Self {
+        let (before, after) = match &change.kind {
+            ChangeKind::Added(after) => (None, Some(after.into())),
+            ChangeKind::Removed(before) => (Some(before.into()), None),
+            ChangeKind::Changed { before, after } => (Some(before.into()), Some(after.into())),
+        };
+        Self { path: change.path.into(), before, after }
+    }
+}
+
+impl TryFrom<proto::Change> for Change {
+    type Error = Malformed;
+
+    fn try_from(change: proto::Change) -> Result<Self, Malformed> {
+        let before = change.before.map(Shown::try_from).transpose()?;
+        let after = change.after.map(Shown::try_from).transpose()?;
+        let kind = match (before, after) {
+            (None, Some(after)) => ChangeKind::Added(after),
+            (Some(before), None) => ChangeKind::Removed(before),
+            (Some(before), Some(after)) => ChangeKind::Changed { before, after },
+            (None, None) => return Err(Malformed("a change that is none")),
+        };
+        Ok(Self { path: change.path.into(), kind })
+    }
+}
