@@ -15,6 +15,7 @@ mod partial;
 mod stack;
 mod tag;
 mod tag_spec;
+mod time_spec;
 
 pub use codec::{DecodeError, EncodeError, decode, digest, encode};
 pub use diff::{Change, ChangeKind, DiffError, Shown, changes, changes_between, diff};
@@ -36,3 +37,4 @@ pub use partial::{ParsePartialDigestError, PartialDigest};
 pub use stack::{Dir, MergedEntry, Stack, merge};
 pub use tag::{Tag, TagError, TagStream};
 pub use tag_spec::{ParseTagError, ParseTagErrorReason, TagName, TagSpec};
+pub use time_spec::{ParseTimeError, ResolveTimeError, TimeSpec};

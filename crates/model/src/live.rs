@@ -16,7 +16,7 @@ pub enum Live {
         /// Its mode; that of the root is not stored.
         mode: u32,
         /// The complete listing; what is not in it is gone.
-        entries: BTreeMap<NameBuf, Live>,
+        entries: BTreeMap<NameBuf, Self>,
     },
     /// What the merged tree at the bottom of the base holds at this position, everything below
     /// included: a file or directory of the base that was moved here.

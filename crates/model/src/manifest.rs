@@ -345,3 +345,120 @@ impl<'a> Iterator for Entries<'a> {
 
 impl ExactSizeIterator for Entries<'_> {}
 impl FusedIterator for Entries<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw<'a>(kind: EntryKind, mode: u32, size: u64, object: &str, name: &'a str) -> RawEntry<'a> {
+        let object = object.parse().unwrap();
+        RawEntry { name: name.as_bytes(), kind, mode, size, object }
+    }
+
+    fn tree_digest(entries: &[RawEntry<'_>]) -> String {
+        let mut assembler = Assembler::new(1, entries.len());
+        for entry in entries {
+            assembler.entry(entry).unwrap();
+        }
+        assembler.end_tree().unwrap().to_string()
+    }
+
+    fn entry_digest(entry: &RawEntry<'_>) -> String {
+        let mut body = Vec::new();
+        let RawEntry { kind, mode, size, object, .. } = *entry;
+        let name = Name::new(entry.name).unwrap();
+        write_entry_body(&EntryRef { name, kind, mode, size, object, tree: None }, &mut body);
+        Digest::of(&body).to_string()
+    }
+
+    // Cases of upstream's own tests: the first writers stored sizes of directories.
+
+    #[test]
+    fn entries_of_old_data_keep_their_digests() {
+        let directory = raw(
+            EntryKind::Tree,
+            0o040_755,
+            36,
+            "K53HFSBQEYR4SVFIDUGT63IE233MAMVKBQFXLA7M6HCR2AEMKIJQ====",
+            "testcase",
+        );
+        assert_eq!(
+            entry_digest(&directory),
+            "VTTVI5AZULVVVIWRQMWKJ67TUAGWIECAS2GVTA7Q2QINS4XK4HQQ===="
+        );
+        let file = raw(
+            EntryKind::Blob,
+            0o100_644,
+            3293,
+            "ZD25L3AN5E3LTZ6MDQOIZUV6KRV5Y4SSXRE4YMYZJJ3PXCQ3FMQA====",
+            "swig_full_names.xsl",
+        );
+        assert_eq!(entry_digest(&file), "GP7DYE22DYLH3I5MB33PW5Z3AZXZIBGOND7MX65KECBMHVMXBUHQ====");
+    }
+
+    #[test]
+    fn trees_of_old_data_keep_their_digests() {
+        let one = [raw(
+            EntryKind::Tree,
+            0o040_755,
+            1,
+            "CLWYXZVIKLJ2YUQC32ZLMZGDCVUOL577YAMRABDTZYTJNU6O6SYA====",
+            "pkg",
+        )];
+        assert_eq!(tree_digest(&one), "CHDST3RTAIOJWFBV3OXFB2QZ4U5FTCCJIZXPEQJFCESZMIFZSPTA====");
+        let file = |size, object, name| raw(EntryKind::Blob, 0o100_644, size, object, name);
+        let mut many = [
+            file(342, "NJDVDBWMXKU2BJG6L2LKLS3N3T47VUGXNPBY4BCHBLEEIRNSDILA====", ".helmignore"),
+            file(911, "ULAX2BMLX3WKVI7YKRQLJEQDEWJRSDPCFPZPGBJCIQZJ4FIVZIKA====", "Chart.yaml"),
+            raw(
+                EntryKind::Tree,
+                0o040_755,
+                1,
+                "6LMAERTKGND5WAA4VQQLDAVPXZIHGBOVUCVS7WEGHQIZPWSRJ5FA====",
+                "templates",
+            ),
+            file(1699, "IZFXS6UQJTHYBVYK3KYPPZC3FYX6NL3L3MWXAJUULAJMFTGZPODQ====", "values.yaml"),
+        ];
+        let known = "KP7FNGMD5XRT5KGZRDT5R33M3BGFS2SJG5DHFKJV3KKWZG3AGVXA====";
+        assert_eq!(tree_digest(&many), known);
+        // whatever order they are stored in
+        many.reverse();
+        assert_eq!(tree_digest(&many), known);
+        many.swap(0, 2);
+        assert_eq!(tree_digest(&many), known);
+    }
+
+    #[test]
+    fn entries_come_in_stored_order_and_are_found_by_name() {
+        let empty = Digest::of(&[0; 8]).to_string();
+        let payload = Digest::EMPTY.to_string();
+        let file = |name| raw(EntryKind::Blob, 0o100_644, 0, &payload, name);
+        let directory = |name| raw(EntryKind::Tree, 0o040_755, 0, &empty, name);
+        let orders = [
+            [directory("b"), directory("d"), file("a"), file("c")],
+            [file("a"), directory("b"), file("c"), directory("d")],
+            [file("c"), directory("d"), directory("b"), file("a")],
+        ];
+        for stored in orders {
+            let mut assembler = Assembler::new(2, 4);
+            for entry in &stored {
+                assembler.entry(entry).unwrap();
+            }
+            assembler.end_tree().unwrap();
+            assembler.end_tree().unwrap();
+            let manifest = assembler.finish().unwrap();
+            let root = manifest.root();
+            let given: Vec<_> = manifest.entries(root).map(|e| e.name.as_bytes()).collect();
+            assert_eq!(given, stored.map(|entry| entry.name));
+            let sorted: Vec<_> =
+                manifest.entries_by_name(root).map(|e| e.name.as_bytes()).collect();
+            assert_eq!(sorted, [b"a", b"b", b"c", b"d"]);
+            for name in [&b"a"[..], b"b", b"c", b"d"] {
+                let name = Name::new(name).unwrap();
+                assert_eq!(manifest.find(root, name).unwrap().name, name);
+            }
+            assert_eq!(manifest.find(root, Name::new(b"ab").unwrap()), None);
+            assert_eq!(manifest.expanded_len(), 4);
+        }
+    }
+}

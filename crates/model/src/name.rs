@@ -21,13 +21,15 @@ impl<'a> Name<'a> {
 
     /// Checks `bytes`.
     pub fn new(bytes: &'a [u8]) -> Result<Self, NameError> {
+        // without an early end, so that many bytes are looked at together
+        let bad = bytes.iter().fold(false, |bad, &byte| bad | (byte == b'/') | (byte == 0));
         let reason = match bytes {
             b"" => NameErrorReason::Empty,
             b"." | b".." => NameErrorReason::Reserved,
             _ if bytes.len() > LEN_MAX => NameErrorReason::TooLong,
+            _ if !bad => return Ok(Self(bytes)),
             _ if bytes.contains(&b'/') => NameErrorReason::Slash,
-            _ if bytes.contains(&0) => NameErrorReason::Nul,
-            _ => return Ok(Self(bytes)),
+            _ => NameErrorReason::Nul,
         };
         Err(NameError { name: bytes.escape_ascii().to_string(), reason })
     }

@@ -1,6 +1,5 @@
 //! Layers on top of each other: what each directory shows, and all of them together.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 
 use crate::entry::{blob_mode, directory_mode, mode};
@@ -200,24 +199,37 @@ impl<'a> Stack<'a> {
     /// Lists the entries of all sources sorted by name, those of one name topmost first.
     fn gather(&self, sources: &[Source], records: &mut Vec<Record>) {
         records.clear();
+        let skip = self.common_len(sources);
         for (number, &source) in sources.iter().enumerate() {
             records.extend(self.places(source).map(|at| Record {
-                prefix: prefix(self.name(source, at)),
+                key: key(self.name(source, at), skip),
                 // there are no more sources than layers
                 source: number as u32,
                 at,
             }));
         }
-        // The stable sort finds the sorted run of each source and merges them.
-        records.sort_by(|a, b| {
-            let order = a.prefix.cmp(&b.prefix).then_with(|| {
-                if has_whole_name(a.prefix) {
+        records.sort_unstable_by(|a, b| {
+            let order = a.key.cmp(&b.key).then_with(|| {
+                if has_whole_name(a.key) {
                     return std::cmp::Ordering::Equal;
                 }
                 self.record_name(sources, a).as_bytes().cmp(self.record_name(sources, b).as_bytes())
             });
-            order.then_with(|| Reverse(a.source).cmp(&Reverse(b.source)))
+            order.then_with(|| b.source.cmp(&a.source))
         });
+    }
+
+    /// How many bytes all names of these directories have in common at their start.
+    fn common_len(&self, sources: &[Source]) -> usize {
+        let ends = sources.iter().filter_map(|&source| {
+            let Range { start, end } = self.places(source);
+            (start < end).then(|| (self.name(source, start), self.name(source, end - 1)))
+        });
+        let ends = ends.reduce(|(low, high), (first, last)| (low.min(first), high.max(last)));
+        ends.map_or(0, |(first, last)| {
+            let pairs = first.as_bytes().iter().zip(last.as_bytes());
+            pairs.take_while(|(a, b)| a == b).count()
+        })
     }
 
     fn record_name(&self, sources: &[Source], record: &Record) -> Name<'a> {
@@ -231,8 +243,8 @@ impl<'a> Stack<'a> {
         other: &Record,
         name: Name<'a>,
     ) -> bool {
-        first.prefix == other.prefix
-            && (has_whole_name(first.prefix) || self.record_name(sources, other) == name)
+        first.key == other.key
+            && (has_whole_name(first.key) || self.record_name(sources, other) == name)
     }
 
     /// The places of a directory's entries in one layer, sorted by name.
@@ -384,23 +396,23 @@ struct Scratch {
 /// An entry of one source, in the order of names.
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    /// The first eight bytes of the name, which mostly tell names apart.
-    prefix: u64,
+    /// Eight bytes of the name, after what all names have in common: they mostly tell names apart.
+    key: u64,
     source: u32,
     at: u32,
 }
 
-fn prefix(name: Name<'_>) -> u64 {
-    let name = name.as_bytes();
+fn key(name: Name<'_>, skip: usize) -> u64 {
+    let rest = &name.as_bytes()[skip..];
     let mut bytes = [0; 8];
-    let len = name.len().min(8);
-    bytes[..len].copy_from_slice(&name[..len]);
+    let len = rest.len().min(8);
+    bytes[..len].copy_from_slice(&rest[..len]);
     u64::from_be_bytes(bytes)
 }
 
-/// Whether a name of that prefix has no further bytes: names have no NUL.
-const fn has_whole_name(prefix: u64) -> bool {
-    prefix & 0xff == 0
+/// Whether a name with that key ends with it: names have no NUL.
+const fn has_whole_name(key: u64) -> bool {
+    key & 0xff == 0
 }
 
 /// Directories in the order of their positions.

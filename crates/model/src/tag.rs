@@ -251,3 +251,77 @@ pub enum TagError {
         source: jiff::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(time: &str, target: &[u8]) -> Tag {
+        let name = "org/name".parse().unwrap();
+        Tag::new(&name, Digest::of(target), "user@host".to_owned(), time.parse().unwrap())
+    }
+
+    #[test]
+    fn times_are_cut_to_microseconds_and_printed_as_short_as_they_can_be() {
+        let printed = |time: &str| tag(time, b"").time_text();
+        assert_eq!(printed("2026-11-22T06:30:20Z"), "2026-11-22T06:30:20+00:00");
+        assert_eq!(printed("2026-11-22T06:30:20.45Z"), "2026-11-22T06:30:20.450+00:00");
+        assert_eq!(printed("2026-11-22T06:30:20.456008Z"), "2026-11-22T06:30:20.456008+00:00");
+        assert_eq!(printed("2026-11-22T06:30:20.456008999Z"), "2026-11-22T06:30:20.456008+00:00");
+        // a record of somebody else may be finer
+        let mut fine = tag("2026-11-22T06:30:20Z", b"");
+        fine.time = "2026-11-22T06:30:20.000000001Z".parse().unwrap();
+        assert_eq!(fine.time_text(), "2026-11-22T06:30:20.000000001+00:00");
+        assert_eq!(Tag::decode(&fine.encode().unwrap()).unwrap(), fine);
+    }
+
+    #[test]
+    fn a_push_links_to_the_head_and_the_same_target_is_not_pushed_again() {
+        let mut stream = TagStream::default();
+        let first = stream.push(tag("2026-11-22T06:00:00Z", b"1")).unwrap().clone();
+        assert_eq!(first.parent, Digest::NULL);
+        let again = stream.push(tag("2026-11-22T07:00:00Z", b"1")).unwrap().clone();
+        assert_eq!((again, stream.tags().len()), (first.clone(), 1));
+        let second = stream.push(tag("2026-11-22T08:00:00Z", b"2")).unwrap().clone();
+        assert_eq!(second.parent, first.digest().unwrap());
+        assert_eq!(stream.version(0), Some(&second));
+        assert_eq!(stream.version(1), Some(&first));
+        assert_eq!(stream.version(2), None);
+        assert_eq!(stream.version(u64::MAX), None);
+    }
+
+    #[test]
+    fn records_stand_in_order_of_time_and_removing_leaves_parents_alone() {
+        let mut stream = TagStream::default();
+        let [old, middle, new] = ["05", "06", "07"]
+            .map(|hour| tag(&format!("2026-11-22T{hour}:00:00Z"), hour.as_bytes()));
+        for tag in [&middle, &new, &old] {
+            assert!(stream.insert(tag.clone()));
+        }
+        assert_eq!(stream.tags(), [old.clone(), middle.clone(), new.clone()]);
+        assert!(stream.remove(&middle));
+        assert!(!stream.remove(&middle));
+        assert_eq!(stream.tags(), [old, new]);
+    }
+
+    #[test]
+    fn records_that_cannot_be_written_are_refused() {
+        let nul = Tag { user: "a\0b".to_owned(), ..tag("2026-11-22T06:00:00Z", b"1") };
+        assert!(matches!(nul.encode(), Err(TagError::Nul { field: "user" })));
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        let good = tag("2026-11-22T06:00:00Z", b"1").encode().unwrap();
+        for len in 0..good.len() {
+            assert!(Tag::decode(&good[..len]).is_err(), "{len}");
+        }
+        let mut long = good.clone();
+        long.push(0);
+        assert!(matches!(Tag::decode(&long), Err(TagError::Trailing { count: 1 })));
+        for length in [-1, i64::MIN, i64::MAX, 1] {
+            let stream = [&length.to_be_bytes()[..], &good].concat();
+            assert!(TagStream::decode(&stream).is_err(), "{length}");
+        }
+    }
+}

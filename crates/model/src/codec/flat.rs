@@ -173,3 +173,124 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::builder::{Builder, Place};
+    use super::*;
+
+    fn file(kind: ObjectKind, build: impl FnOnce(&mut Builder) -> Place) -> Vec<u8> {
+        let mut builder = Builder::with_capacity(0);
+        let object = build(&mut builder);
+        let mut any = builder.table();
+        builder.put_offset(&mut any, slot::ANY_OBJECT, object);
+        builder.put_u8(&mut any, slot::ANY_OBJECT_TYPE, tag::object(kind));
+        let root = builder.end(&any);
+        builder.finish(root, &[]).unwrap()
+    }
+
+    fn holder(builder: &mut Builder, slot: usize, target: Place) -> Place {
+        let mut table = builder.table();
+        builder.put_offset(&mut table, slot, target);
+        builder.end(&table)
+    }
+
+    fn entry(builder: &mut Builder) -> Place {
+        let name = builder.string(b"name");
+        let mut entry = builder.table();
+        builder.put_offset(&mut entry, slot::ENTRY_NAME, name);
+        builder.put_digest(&mut entry, slot::ENTRY_OBJECT, &Digest::EMPTY);
+        builder.end(&entry)
+    }
+
+    #[test]
+    fn one_tree_used_as_ten_thousand_is_refused() {
+        let bytes = file(ObjectKind::Manifest, |builder| {
+            let entry = entry(builder);
+            let entries = builder.vector(&[entry]);
+            let tree = holder(builder, slot::TREE_ENTRIES, entries);
+            let trees = builder.vector(&vec![tree; 10_000]);
+            holder(builder, slot::MANIFEST_TREES, trees)
+        });
+        let size = bytes.len();
+        assert_eq!(decode(ObjectKind::Manifest, &bytes), Err(DecodeError::Overfull { size }));
+    }
+
+    #[test]
+    fn one_annotation_used_as_ten_thousand_is_refused() {
+        let bytes = file(ObjectKind::Layer, |builder| {
+            let text = builder.string(&[b'x'; 10_000]);
+            let value = holder(builder, slot::VALUE, text);
+            let mut note = builder.table();
+            builder.put_offset(&mut note, slot::ANNOTATION_VALUE, value);
+            builder.put_offset(&mut note, slot::ANNOTATION_KEY, text);
+            builder.put_u8(&mut note, slot::ANNOTATION_TYPE, tag::VALUE_STRING);
+            let note = builder.end(&note);
+            let notes = builder.vector(&vec![note; 10_000]);
+            holder(builder, slot::LAYER_ANNOTATIONS, notes)
+        });
+        let size = bytes.len();
+        assert_eq!(decode(ObjectKind::Layer, &bytes), Err(DecodeError::Overfull { size }));
+    }
+
+    #[test]
+    fn a_string_that_another_writer_shares_is_read() {
+        let bytes = file(ObjectKind::Layer, |builder| {
+            let text = builder.string(b"both");
+            let value = holder(builder, slot::VALUE, text);
+            let mut note = builder.table();
+            builder.put_offset(&mut note, slot::ANNOTATION_VALUE, value);
+            builder.put_offset(&mut note, slot::ANNOTATION_KEY, text);
+            builder.put_u8(&mut note, slot::ANNOTATION_TYPE, tag::VALUE_STRING);
+            let note = builder.end(&note);
+            let notes = builder.vector(&[note]);
+            holder(builder, slot::LAYER_ANNOTATIONS, notes)
+        });
+        let note =
+            Annotation { key: "both".to_owned(), value: AnnotationValue::Inline("both".into()) };
+        let layer = Layer { manifest: None, annotations: vec![note] };
+        assert_eq!(decode(ObjectKind::Layer, &bytes), Ok(Object::Layer(layer)));
+    }
+
+    #[test]
+    fn a_body_of_another_kind_and_missing_fields_are_refused() {
+        let blob = |payload: bool| {
+            file(ObjectKind::Blob, |builder| {
+                let mut blob = builder.table();
+                builder.put_u64(&mut blob, slot::BLOB_SIZE, 1);
+                if payload {
+                    builder.put_digest(&mut blob, slot::BLOB_PAYLOAD, &Digest::EMPTY);
+                }
+                builder.end(&blob)
+            })
+        };
+        assert!(decode(ObjectKind::Blob, &blob(true)).is_ok());
+        let missing = DecodeError::Missing { what: "payload" };
+        assert_eq!(decode(ObjectKind::Blob, &blob(false)), Err(missing));
+        let header = ObjectKind::Layer;
+        assert_eq!(decode(header, &blob(true)), Err(DecodeError::OtherKind { header }));
+        let no_root = file(ObjectKind::Manifest, |builder| {
+            let trees = builder.vector(&[]);
+            holder(builder, slot::MANIFEST_TREES, trees)
+        });
+        let no_root = decode(ObjectKind::Manifest, &no_root);
+        let source = crate::ManifestError::NoRoot;
+        assert_eq!(no_root, Err(DecodeError::Manifest { source }));
+    }
+
+    #[test]
+    fn a_vector_longer_than_the_bytes_is_refused() {
+        let bytes = file(ObjectKind::Platform, |builder| {
+            let layers = builder.digests(&[Digest::EMPTY]);
+            holder(builder, slot::PLATFORM_LAYERS, layers)
+        });
+        assert!(decode(ObjectKind::Platform, &bytes).is_ok());
+        let count = bytes.len() - 32 - 4;
+        for length in [2u32, 1 << 27, u32::MAX] {
+            let mut bytes = bytes.clone();
+            bytes[count..count + 4].copy_from_slice(&length.to_le_bytes());
+            let error = decode(ObjectKind::Platform, &bytes).unwrap_err();
+            assert!(matches!(error, DecodeError::Truncated { what: "layers", .. }), "{error:?}");
+        }
+    }
+}

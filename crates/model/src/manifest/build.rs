@@ -131,7 +131,7 @@ pub enum Node {
         /// Its mode; that of the root is not stored.
         mode: u32,
         /// Its entries.
-        entries: BTreeMap<NameBuf, Node>,
+        entries: BTreeMap<NameBuf, Self>,
     },
     /// Removes what lies below.
     Mask,

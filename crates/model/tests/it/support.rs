@@ -107,7 +107,7 @@ pub(crate) fn at(tree: &MergedTree, path: &str) -> Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Naive {
     Blob(BlobEntry),
-    Directory { mode: u32, entries: BTreeMap<NameBuf, Naive> },
+    Directory { mode: u32, entries: BTreeMap<NameBuf, Self> },
 }
 
 impl Naive {

@@ -143,7 +143,7 @@ impl<'a> Table<'a> {
         self.buffer.digest(self.required(slot, what)?)
     }
 
-    pub(super) fn table(&self, slot: usize, what: &'static str) -> Result<Table<'a>, DecodeError> {
+    pub(super) fn table(&self, slot: usize, what: &'static str) -> Result<Self, DecodeError> {
         self.buffer.table(self.buffer.offset(self.required(slot, what)?)?)
     }
 
@@ -160,8 +160,10 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn string(&self, slot: usize, what: &'static str) -> Result<&'a str, DecodeError> {
-        let bytes = self.text(slot, what)?;
-        std::str::from_utf8(bytes).map_err(|_| DecodeError::Bad { what, at: self.at })
+        let text = std::str::from_utf8(self.text(slot, what)?).ok();
+        // what is hashed ends with NUL, so that a text with one in it has no digest
+        let text = text.filter(|text| !text.contains('\0'));
+        text.ok_or(DecodeError::Bad { what, at: self.at })
     }
 
     /// The places of a vector's elements of `size` bytes each, which all lie in the buffer.
