@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
@@ -126,9 +127,9 @@ pub(crate) fn wait_for_end(id: ProcessId, limit: Duration) -> io::Result<bool> {
     let queue = kqueue()?;
     let filter = EventFilter::Proc { pid, flags: ProcessEvents::EXIT };
     let watch = [Event::new(filter, EventFlags::ADD | EventFlags::ONESHOT, std::ptr::null_mut())];
-    let mut events = Vec::with_capacity(1);
+    let mut events = Vec::<Event>::with_capacity(1);
     // SAFETY: the watched filter carries no descriptor.
-    match unsafe { kevent(&queue, &watch, &mut events, Some(Duration::ZERO)) } {
+    match unsafe { kevent(&queue, &watch, spare_capacity(&mut events), Some(Duration::ZERO)) } {
         Ok(_) => {}
         Err(Errno::SRCH) => return Ok(true),
         Err(error) => return Err(error.into()),
@@ -138,7 +139,7 @@ pub(crate) fn wait_for_end(id: ProcessId, limit: Duration) -> io::Result<bool> {
         let left = deadline.saturating_duration_since(Instant::now());
         events.clear();
         // SAFETY: as above.
-        match unsafe { kevent(&queue, &[], &mut events, Some(left)) } {
+        match unsafe { kevent(&queue, &[], spare_capacity(&mut events), Some(left)) } {
             Ok(0) => return Ok(!alive(id)),
             Ok(_) => return Ok(true),
             Err(Errno::INTR) => {}
