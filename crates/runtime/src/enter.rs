@@ -10,8 +10,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use spfs_sys::mount::{self, FuseMount, MountError, Namespaces};
@@ -37,8 +37,6 @@ pub struct EnterPlan {
     pub editable: bool,
     /// This process's end of the socket pair with the daemon.
     pub handshake: OwnedFd,
-    /// The daemon's log: its end is shown when the daemon fails.
-    pub log: PathBuf,
     /// How long to wait for the daemon.
     pub patience: Duration,
 }
@@ -117,7 +115,7 @@ pub fn enter(plan: EnterPlan) -> Result<Infallible, EnterError> {
     mount::ensure_mountpoint(&mountpoint)?;
     let device = mount::open_fuse_device()?;
     mount::mount_fuse(
-        std::os::fd::AsFd::as_fd(&device),
+        device.as_fd(),
         &mountpoint,
         &FuseMount {
             source: MOUNT_SOURCE,
@@ -128,7 +126,7 @@ pub fn enter(plan: EnterPlan) -> Result<Infallible, EnterError> {
             max_read: None,
         },
     )?;
-    let handshake = Handshake::new(plan.handshake, plan.patience, plan.log);
+    let handshake = Handshake::new(plan.handshake, plan.patience, plan.startup.folder.clone());
     handshake.offer(device)?;
     handshake.wait()?;
     move_into(&mountpoint, cwd.as_deref());
@@ -164,7 +162,7 @@ fn explain(source: MountError) -> EnterError {
 /// Takes the mounts of the runtimes around us out of the new namespace, so that they can end while
 /// this one goes on. Without privileges the kernel holds them fast, and the new mount covers them.
 fn leave_outer_runtime(mountpoint: &Path) -> Result<(), MountError> {
-    while spfs_sys::mount::mounts()?
+    while mount::mounts()?
         .iter()
         .any(|entry| entry.target == mountpoint && entry.is_fuse() && entry.source == MOUNT_SOURCE)
     {

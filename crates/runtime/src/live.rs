@@ -164,6 +164,16 @@ impl LiveRuntime {
         })
     }
 
+    /// Takes no more changes, after what was written before: the runtime is about to end while
+    /// processes are using it.
+    pub fn quiesce(&self, kernel: &dyn Kernel) -> Result<(), LiveError> {
+        let state = self.state.lock();
+        self.write_back(kernel)?;
+        self.set_view_editable(false)?;
+        drop(state);
+        Ok(())
+    }
+
     /// What is known of the runtime now.
     pub fn status(&self) -> LiveStatus {
         let record = self.record();
@@ -296,3 +306,6 @@ impl LiveRuntime {
         LiveError::Store { name: self.name.clone(), source }
     }
 }
+
+#[cfg(test)]
+mod tests;

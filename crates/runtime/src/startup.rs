@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use spfs_sys::publish::{self, Durability};
 
+use crate::folder::RuntimeFolder;
 use crate::name::RuntimeName;
 
 mod script;
@@ -35,7 +36,7 @@ pub struct Startup {
     /// The runtime.
     pub name: RuntimeName,
     /// Its folder: the scripts are written there.
-    pub folder: PathBuf,
+    pub folder: RuntimeFolder,
     /// Where the runtime is mounted.
     pub mountpoint: PathBuf,
     /// The command and its arguments; an interactive shell when empty.
@@ -229,14 +230,14 @@ impl Startup {
     }
 
     fn home_for_shell(&self, suffix: &str) -> Result<PathBuf, StartupError> {
-        let path = self.folder.join(format!("home{suffix}"));
+        let path = self.folder.path().join(format!("home{suffix}"));
         spfs_sys::owner::private_dir(&path)
             .map_err(|source| StartupError::Script { path: path.clone(), source })?;
         Ok(path)
     }
 
     fn write(&self, name: &str, script: &[u8]) -> Result<PathBuf, StartupError> {
-        let path = self.folder.join(name);
+        let path = self.folder.path().join(name);
         self.write_at(&path, script)?;
         Ok(path)
     }
