@@ -1,6 +1,6 @@
 use std::ffi::CString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,14 +12,16 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::process::{End, Process, ProcessId, alive};
 
 pub(crate) fn describe(pid: u32) -> io::Result<Process> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).map_err(|error| {
-        // A process that ends between open and read gives ESRCH.
-        match Errno::from_io_error(&error) {
-            Some(Errno::SRCH) => Errno::NOENT.into(),
-            _ => error,
-        }
+    // One read: a router asks this about every process it has not met. All fields together have
+    // less than 52 numbers and a name of 64 bytes at most.
+    let mut line = [0; 2048];
+    let mut read = || File::open(format!("/proc/{pid}/stat"))?.read(&mut line);
+    let size = read().map_err(|error| match Errno::from_io_error(&error) {
+        // A process that ends between open and read.
+        Some(Errno::SRCH) => Errno::NOENT.into(),
+        _ => error,
     })?;
-    let stat = Stat::parse(&stat).ok_or_else(|| {
+    let stat = line.get(..size).and_then(Stat::parse).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("cannot parse /proc/{pid}/stat"))
     })?;
     if matches!(stat.state, b'Z' | b'X' | b'x') {
