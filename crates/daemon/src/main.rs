@@ -1,4 +1,8 @@
 //! The `spfs-fuse` daemon; `spfs-fuse-macos` is the same program under the name macOS users know.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spfs_service::main()
+}

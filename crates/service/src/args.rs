@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Remount(RemountArguments),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RuntimeArguments {
     /// The repository with the runtime's record.
     #[arg(long)]
@@ -54,7 +54,7 @@ pub(crate) struct RuntimeArguments {
     pub(crate) encoding_format: EncodingFormat,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RemountArguments {
     /// A process that has the mount.
     #[arg(long)]

@@ -12,7 +12,7 @@ use spfs_runtime::control::{
 use tonic::transport::{Channel, Endpoint};
 
 use crate::failure::Failure;
-use crate::messages::Malformed;
+use crate::messages::malformed;
 use crate::proto;
 use crate::proto::commit_event::Event;
 use crate::proto::vfs_service_client::VfsServiceClient;
@@ -94,7 +94,7 @@ impl Client {
         let answer = self.executor.block_on(self.stub.status(request)).map_err(failed)?;
         let proto::StatusResponse { version, pid, views } = answer.into_inner();
         let views = views.into_iter().map(LiveStatus::try_from).collect::<Result<_, _>>();
-        Ok(ServiceStatus { version, pid, views: views.map_err(|e| self.malformed(&e))? })
+        Ok(ServiceStatus { version, pid, views: views.map_err(|e| self.malformed(e))? })
     }
 
     /// Makes a layer or a platform of the runtime; `progress` hears where it stands.
@@ -117,8 +117,8 @@ impl Client {
             }
             Ok(None)
         });
-        let done = done.map_err(failed)?.ok_or(Malformed("a commit without an end"));
-        done.and_then(Committed::try_from).map_err(|error| self.malformed(&error))
+        let done = done.map_err(failed)?.ok_or_else(|| malformed("a commit without an end"));
+        done.and_then(Committed::try_from).map_err(|error| self.malformed(error))
     }
 
     /// Turns edit mode on or off; `keep_runtime` makes the runtime durable as well.
@@ -153,7 +153,7 @@ impl Client {
             Ok(changes)
         });
         let changes = changes.map_err(failed)?.into_iter().map(Change::try_from);
-        changes.collect::<Result<_, _>>().map_err(|error| self.malformed(&error))
+        changes.collect::<Result<_, _>>().map_err(|error| self.malformed(error))
     }
 
     /// Ends the serving process; with `force` even while processes are using the runtime.
@@ -163,8 +163,8 @@ impl Client {
         Ok(())
     }
 
-    fn malformed(&self, error: &Malformed) -> ClientError {
-        ClientError::Connection { socket: self.socket.clone(), reason: error.to_string() }
+    fn malformed(&self, failure: Failure) -> ClientError {
+        ClientError::Connection { socket: self.socket.clone(), reason: failure.message }
     }
 }
 

@@ -6,15 +6,16 @@ use spfs_runtime::control::{
     CommitKind, CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
 };
 
+use crate::failure::{Failure, FailureCode};
 use crate::proto;
 
-/// A message that means nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed message: {0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
+/// A message that the protocol does not allow.
+pub(crate) fn malformed(what: &str) -> Failure {
+    Failure::new(FailureCode::Invalid, format!("malformed message: {what}"))
+}
 
-pub(crate) fn digest(bytes: &[u8]) -> Result<Digest, Malformed> {
-    let bytes = bytes.try_into().map_err(|_| Malformed("a digest has 32 bytes"))?;
+pub(crate) fn digest(bytes: &[u8]) -> Result<Digest, Failure> {
+    let bytes = bytes.try_into().map_err(|_| malformed("a digest has 32 bytes"))?;
     Ok(Digest::from_bytes(bytes))
 }
 
@@ -22,7 +23,7 @@ fn digest_bytes(digest: &Digest) -> Bytes {
     Bytes::copy_from_slice(digest.as_bytes())
 }
 
-pub(crate) fn digests(list: &[Bytes]) -> Result<Vec<Digest>, Malformed> {
+pub(crate) fn digests(list: &[Bytes]) -> Result<Vec<Digest>, Failure> {
     list.iter().map(|bytes| digest(bytes)).collect()
 }
 
@@ -94,9 +95,9 @@ impl From<Committed> for proto::CommitEvent {
 }
 
 impl TryFrom<proto::CommitResponse> for Committed {
-    type Error = Malformed;
+    type Error = Failure;
 
-    fn try_from(done: proto::CommitResponse) -> Result<Self, Malformed> {
+    fn try_from(done: proto::CommitResponse) -> Result<Self, Failure> {
         Ok(Self {
             digest: digest(&done.digest)?,
             layer: if done.layer.is_empty() { None } else { Some(digest(&done.layer)?) },
@@ -131,9 +132,9 @@ impl From<&ResetOptions> for proto::ResetRequest {
 }
 
 impl TryFrom<proto::ResetRequest> for ResetOptions {
-    type Error = Malformed;
+    type Error = Failure;
 
-    fn try_from(request: proto::ResetRequest) -> Result<Self, Malformed> {
+    fn try_from(request: proto::ResetRequest) -> Result<Self, Failure> {
         let stack = request.replace_stack.then(|| digests(&request.stack)).transpose()?;
         Ok(Self { patterns: request.patterns, stack })
     }
@@ -155,9 +156,9 @@ impl From<LiveStatus> for proto::ViewStatus {
 }
 
 impl TryFrom<proto::ViewStatus> for LiveStatus {
-    type Error = Malformed;
+    type Error = Failure;
 
-    fn try_from(view: proto::ViewStatus) -> Result<Self, Malformed> {
+    fn try_from(view: proto::ViewStatus) -> Result<Self, Failure> {
         Ok(Self {
             name: view.runtime_name,
             backend: view.backend,
@@ -178,9 +179,9 @@ impl From<&Shown> for proto::Shown {
 }
 
 impl TryFrom<proto::Shown> for Shown {
-    type Error = Malformed;
+    type Error = Failure;
 
-    fn try_from(shown: proto::Shown) -> Result<Self, Malformed> {
+    fn try_from(shown: proto::Shown) -> Result<Self, Failure> {
         let kind = if shown.mode & mode::TYPE == mode::DIRECTORY {
             NodeKind::Directory
         } else {
@@ -202,16 +203,16 @@ impl From<Change> for proto::Change {
 }
 
 impl TryFrom<proto::Change> for Change {
-    type Error = Malformed;
+    type Error = Failure;
 
-    fn try_from(change: proto::Change) -> Result<Self, Malformed> {
+    fn try_from(change: proto::Change) -> Result<Self, Failure> {
         let before = change.before.map(Shown::try_from).transpose()?;
         let after = change.after.map(Shown::try_from).transpose()?;
         let kind = match (before, after) {
             (None, Some(after)) => ChangeKind::Added(after),
             (Some(before), None) => ChangeKind::Removed(before),
             (Some(before), Some(after)) => ChangeKind::Changed { before, after },
-            (None, None) => return Err(Malformed("a change that is none")),
+            (None, None) => return Err(malformed("a change that is none")),
         };
         Ok(Self { path: change.path.into(), kind })
     }

@@ -4,7 +4,6 @@
 //! user have no capabilities in there. A short-lived child of the serving process, which made the
 //! namespaces' owner, gets them by joining. Joining needs a process with one thread.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +74,7 @@ pub(crate) fn main(arguments: &RemountArguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(MountError::Busy { .. }) => ExitCode::from(BUSY),
         Err(error) => {
-            crate::report(OsStr::new(&crate::failure::chain(&error)));
+            crate::report(&crate::failure::chain(&error));
             ExitCode::FAILURE
         }
     }

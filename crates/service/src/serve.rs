@@ -57,8 +57,7 @@ pub(crate) async fn serve(
             authorize(own, request)
         });
     tonic::transport::Server::builder()
-        .add_service(service)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(service, UnixListenerStream::new(listener), stop)
         .await
 }
 
@@ -183,8 +182,7 @@ impl<C: Control> VfsService for Service<C> {
     ) -> Result<Response<proto::ResetResponse>, Status> {
         let request = request.into_inner();
         let name = request.runtime_name.clone();
-        let options = ResetOptions::try_from(request)
-            .map_err(|error| Failure::new(FailureCode::Invalid, error.to_string()))?;
+        let options = ResetOptions::try_from(request)?;
         let paths = self.call(&name, move |control| control.reset(&options)).await?;
         Ok(Response::new(proto::ResetResponse { paths }))
     }

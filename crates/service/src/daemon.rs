@@ -1,0 +1,312 @@
+//! The process that serves one runtime in a mount of its own.
+//!
+//! It stays outside the runtime's namespaces, so that the mount ends with the last process of the
+//! runtime; that end is what ends this process. Whatever may wait is done by threads that answer
+//! no requests of the kernel.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use spfs_repo::{Encoding, RepoError, Repository};
+use spfs_runtime::{FolderLock, LiveError, LiveRuntime, RuntimeError, RuntimeName, Runtimes};
+use spfs_vfs::SYNC_PERIOD;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::oneshot;
+
+use crate::args::RuntimeArguments;
+use crate::failure::chain;
+use crate::handshake::{Entered, Handshake};
+use crate::launch::DAEMON_NAME;
+use crate::mounted::{Mount, MountedRuntime};
+use crate::serve;
+
+/// A lock may be held for a moment by somebody who looks whether it is held.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Requests that are answered at the same time.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// How long the end waits for answers to go out.
+const ANSWERS_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a runtime could not be served, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    #[error("the descriptor {number} of the entering process cannot be used")]
+    Descriptor { number: i32, source: io::Error },
+    #[error("cannot open the repository {}", root.display())]
+    Storage { root: PathBuf, source: RepoError },
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error("cannot start a thread")]
+    Thread { source: io::Error },
+    #[error("the process that enters the runtime has ended, or does not do as agreed")]
+    Entering { source: io::Error },
+    #[error("cannot serve the mount of runtime {name}")]
+    Mount { name: RuntimeName, source: io::Error },
+    #[error("cannot listen on {}", socket.display())]
+    Listen { socket: PathBuf, source: io::Error },
+    #[error("the mount of runtime {name} broke down; what was changed is kept")]
+    Broken { name: RuntimeName, source: io::Error },
+}
+
+/// Serves the runtime from its start to its end.
+pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
+    start_log(&arguments.log);
+    // Names are for people; a process without one serves as well.
+    drop(spfs_sys::process::set_name(DAEMON_NAME));
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
+    let number = arguments.handshake;
+    let handshake = spfs_sys::process::take_inherited(number)
+        .map(Handshake::new)
+        .map_err(|source| DaemonError::Descriptor { number, source })?;
+    leave_outer_runtime(arguments);
+    spfs_sys::limits::raise_nofile();
+    let mounted = match start(arguments, &handshake) {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            // The other process may be gone.
+            drop(handshake.refuse(&chain(&error)));
+            if arguments.fresh {
+                discard(arguments);
+            }
+            return Err(error);
+        }
+    };
+    if let Err(error) = handshake.accept() {
+        tracing::warn!(%error, "the process that entered the runtime is gone");
+    }
+    mounted.until_the_end()
+}
+
+/// Loads the stack while the other process makes its namespaces, and serves when both are done.
+fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Mounted, DaemonError> {
+    let opening = {
+        let arguments = arguments.clone();
+        std::thread::Builder::new()
+            .name("spfs-open".into())
+            .spawn(move || Opened::new(&arguments))
+            .map_err(|source| DaemonError::Thread { source })?
+    };
+    let entered = handshake.receive();
+    let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    opened.serve(entered.map_err(|source| DaemonError::Entering { source })?)
+}
+
+/// A process in a mount namespace holds its mounts. Ordinary users cannot leave one; for them the
+/// runtime around ours ends no earlier than ours.
+fn leave_outer_runtime(arguments: &RuntimeArguments) {
+    let Some(outer) = &arguments.outer else { return };
+    if !spfs_sys::mount::am_privileged() {
+        return;
+    }
+    let folder = spfs_runtime::RuntimeFolder::new(&arguments.storage, outer);
+    let Some(pid) = folder.holder() else { return };
+    if let Err(error) = spfs_sys::mount::join_mount_namespace(pid) {
+        tracing::warn!("cannot leave runtime {outer}: {}", chain(&error));
+    }
+}
+
+/// Takes away what was made for a start that failed.
+fn discard(arguments: &RuntimeArguments) {
+    let done = runtimes(arguments).and_then(|runtimes| Ok(runtimes.discard(&arguments.name)?));
+    if let Err(error) = done {
+        tracing::warn!("cannot remove runtime {}: {}", arguments.name, chain(&error));
+    }
+}
+
+fn runtimes(arguments: &RuntimeArguments) -> Result<Runtimes, DaemonError> {
+    let root = &arguments.storage;
+    let encoding =
+        Encoding { strategy: arguments.digest_strategy, format: arguments.encoding_format };
+    let repository = Repository::open(root)
+        .map_err(|source| DaemonError::Storage { root: root.clone(), source })?
+        .with_encoding(encoding);
+    let uid = spfs_sys::ids::euid();
+    let user = spfs_sys::ids::user_name(uid).unwrap_or_else(|| uid.to_string().into());
+    let text = |name: OsString| name.to_string_lossy().into_owned();
+    Ok(Runtimes::new(Arc::new(repository), text(user), text(spfs_sys::ids::host_name())))
+}
+
+/// A runtime that can be served.
+struct Opened {
+    runtimes: Runtimes,
+    live: LiveRuntime,
+    lock: FolderLock,
+}
+
+impl Opened {
+    fn new(arguments: &RuntimeArguments) -> Result<Self, DaemonError> {
+        let runtimes = runtimes(arguments)?;
+        let name = &arguments.name;
+        let lock = lock(&runtimes, name)?;
+        let live = LiveRuntime::open(runtimes.clone(), name.clone())?;
+        Ok(Self { runtimes, live, lock })
+    }
+
+    fn serve(self, entered: Entered) -> Result<Mounted, DaemonError> {
+        let Self { runtimes, live, lock } = self;
+        let live = Arc::new(live);
+        let folder = live.folder();
+        folder.remove_socket()?;
+        let socket = folder.socket();
+        let listener = spfs_sys::socket::bind(&socket, 0o600)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|source| DaemonError::Listen { socket, source })?;
+        let view = Arc::clone(live.view());
+        let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
+            .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
+        let mount = Mount { namespace: entered.namespace, pid: entered.pid };
+        let control = Arc::new(MountedRuntime::new(live, session, mount));
+        Ok(Mounted { runtimes, control, listener, lock })
+    }
+}
+
+fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
+    let folder = runtimes.folder(name);
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Some(lock) = folder.lock()? {
+            if let Err(error) = lock.note_holder(std::process::id()) {
+                tracing::warn!(%error, "cannot note who serves the runtime");
+            }
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(RuntimeError::InUse { name: name.clone() }.into())
+}
+
+/// A runtime whose mount is served.
+struct Mounted {
+    runtimes: Runtimes,
+    control: Arc<MountedRuntime>,
+    listener: std::os::unix::net::UnixListener,
+    lock: FolderLock,
+}
+
+/// Why a process stops serving.
+enum End {
+    /// The mount has ended.
+    Unmounted,
+    /// Somebody asked for it.
+    Asked,
+    /// The mount could not be served any more.
+    Broken(io::Error),
+}
+
+impl Mounted {
+    fn until_the_end(self) -> Result<(), DaemonError> {
+        let Self { runtimes, control, listener, lock } = self;
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .build()
+            .map_err(|source| DaemonError::Thread { source })?;
+        let (stop_syncing, stopped) = mpsc::channel();
+        let syncing = sync_regularly(Arc::clone(control.live()), stopped);
+        let end = executor.block_on(serve_until_the_end(&runtimes, &control, listener));
+        executor.shutdown_background();
+        drop((stop_syncing, syncing));
+        let live = control.live();
+        match end? {
+            End::Unmounted => Ok(live.end(lock)?),
+            End::Asked => {
+                control.quiesce();
+                Ok(live.end(lock)?)
+            }
+            End::Broken(source) => Err(DaemonError::Broken { name: live.name().clone(), source }),
+        }
+    }
+}
+
+async fn serve_until_the_end(
+    runtimes: &Runtimes,
+    control: &Arc<MountedRuntime>,
+    listener: std::os::unix::net::UnixListener,
+) -> Result<End, DaemonError> {
+    let socket = control.live().folder().socket();
+    let listen = |source| DaemonError::Listen { socket: socket.clone(), source };
+    let listener = UnixListener::from_std(listener).map_err(listen)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
+    // Nobody waits for these; the runtime runs already.
+    let (noting, runtimes) = (Arc::clone(control), runtimes.clone());
+    tokio::task::spawn_blocking(move || note_start(&noting, &runtimes));
+    let session = Arc::clone(control);
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("spfs-end".into())
+        .spawn(move || drop(ended.send(session.wait())))
+        .map_err(|source| DaemonError::Thread { source })?;
+    let signal = |kind| unix::signal(kind).map_err(|source| DaemonError::Thread { source });
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let end = tokio::select! {
+        result = end => match result {
+            Ok(Ok(())) => End::Unmounted,
+            Ok(Err(error)) => End::Broken(error),
+            Err(_) => End::Broken(io::Error::other("the thread that waits for the end is gone")),
+        },
+        _ = terminate.recv() => End::Asked,
+        _ = interrupt.recv() => End::Asked,
+        _ = quit.recv() => End::Asked,
+        () = control.asked_to_end() => End::Asked,
+    };
+    drop(stop);
+    // Lets the answers go out that are under way; what takes longer is waited for elsewhere.
+    drop(tokio::time::timeout(ANSWERS_WAIT, server).await);
+    Ok(end)
+}
+
+fn note_start(control: &MountedRuntime, runtimes: &Runtimes) {
+    if let Err(error) = control.note_start() {
+        tracing::error!("{}", chain(&error));
+    }
+    if let Err(error) = runtimes.clean_leftovers() {
+        tracing::warn!("{}", chain(&error));
+    }
+}
+
+/// Bounds what a power loss takes of what nobody synced.
+fn sync_regularly(
+    live: Arc<LiveRuntime>,
+    stopped: mpsc::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("spfs-sync".into()).spawn(move || {
+        while stopped.recv_timeout(SYNC_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if let Err(error) = live.view().sync_if_changed() {
+                tracing::warn!("cannot sync the scratch area: {}", chain(&error));
+            }
+        }
+    })
+}
