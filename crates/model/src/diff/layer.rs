@@ -6,7 +6,7 @@ use crate::entry::mode;
 use crate::name::NameErrorReason;
 use crate::{
     BlobEntry, Content, Live, Manifest, ManifestBuilder, ManifestError, MergedEntry, Name,
-    NameError, NewEntry, NodeKind, Stack, Tree,
+    NameError, NewEntry, Stack, Tree,
 };
 
 /// The layer that turns `base` into `live`; `None` when they are equal.
@@ -32,7 +32,7 @@ struct LayerSink {
 
 struct Level {
     mode: u32,
-    /// The mode of the directory that the base has there, if it has one.
+    /// The mode of what the base has there; by its type bits that of a file is another.
     before: Option<u32>,
     entries: Vec<NewEntry>,
 }
@@ -63,7 +63,6 @@ fn storable(name: &[u8]) -> Result<Name<'_>, NameError> {
 
 impl<'a> Sink<'a> for LayerSink {
     fn enter(&mut self, _path: &[u8], before: Option<&MergedEntry<'a>>, mode: u32) {
-        let before = before.filter(|before| before.kind == NodeKind::Directory);
         let before = before.map(|before| before.mode);
         self.levels.push(Level { mode, before, entries: Vec::new() });
     }

@@ -184,14 +184,13 @@ where
             }
             Wanted::Directory { mode, listing } => {
                 let dir = before.as_ref().and_then(|before| before.dir.as_ref());
-                let same = before.as_ref().is_some_and(|before| before.mode == mode)
-                    && dir.is_some_and(|dir| self.is_same(dir, listing));
+                let same = dir.is_some_and(|dir| self.is_same(dir, listing));
                 Ok((!same).then_some(Job { name, before, mode, listing }))
             }
         }
     }
 
-    /// Whether a directory of the base is where it always was.
+    /// Whether a directory of the base is where it always was; its mode is the same then, too.
     fn is_same(&self, dir: &Dir, listing: Listing<'_>) -> bool {
         match (listing, self.base.bottom(), dir.is_only_bottom()) {
             (Listing::Tree(tree, position), Some(bottom), Some(before)) => {
