@@ -71,8 +71,9 @@ impl Repository {
             return Err(RepoError::RelativeRoot { path: root.to_owned() });
         }
         // An existing repository may be one that we can only read.
-        if let Ok(existing) = Self::open(root) {
-            return Ok(existing);
+        match Self::open(root) {
+            Err(RepoError::NotARepository { .. }) => {}
+            result => return result,
         }
         for folder in ["objects", "payloads", "tags", "durable_edits", "renders"] {
             let path = root.join(folder);

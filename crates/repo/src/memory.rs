@@ -277,7 +277,9 @@ impl Tags for MemoryTags {
     fn names(&self) -> Result<Vec<TagName>> {
         let streams = self.streams.lock();
         let ours = streams.keys().filter(|(namespace, _)| *namespace == self.namespace);
-        Ok(ours.map(|(_, tag)| tag.clone()).collect())
+        let mut names: Vec<TagName> = ours.map(|(_, tag)| tag.clone()).collect();
+        names.sort_by_cached_key(ToString::to_string);
+        Ok(names)
     }
 }
 

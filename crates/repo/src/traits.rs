@@ -139,7 +139,7 @@ pub trait Tags: Send + Sync + fmt::Debug {
     /// What stands in a folder of tags (`""` is the outermost), sorted.
     fn list(&self, folder: &str) -> Result<Vec<TagListing>>;
 
-    /// The names of all tags, sorted.
+    /// The names of all tags, sorted as they are printed.
     fn names(&self) -> Result<Vec<TagName>>;
 
     /// A version of a tag.

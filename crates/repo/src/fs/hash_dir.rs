@@ -40,17 +40,20 @@ pub(super) struct HashDir {
     made: Box<[AtomicBool]>,
 }
 
+/// Characters of a digest's text form.
+const TEXT_LEN: usize = 56;
+
 /// `XX/REST` and NUL.
-pub(super) struct Place([u8; 59]);
+pub(super) struct Place([u8; TEXT_LEN + 2]);
 
 impl Place {
     pub(super) fn of(digest: &Digest) -> Self {
-        let mut text = [0; 56];
+        let mut text = [0; TEXT_LEN];
         BASE32.encode_mut(digest.as_bytes(), &mut text);
-        let mut place = [0; 59];
+        let mut place = [0; TEXT_LEN + 2];
         place[..FOLDER_LEN].copy_from_slice(&text[..FOLDER_LEN]);
         place[FOLDER_LEN] = b'/';
-        place[FOLDER_LEN + 1..58].copy_from_slice(&text[FOLDER_LEN..]);
+        place[FOLDER_LEN + 1..=TEXT_LEN].copy_from_slice(&text[FOLDER_LEN..]);
         Self(place)
     }
 

@@ -24,7 +24,7 @@ use crate::{RepoError, Result};
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// One holder that lives and does not let go is waited for so long.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(20);

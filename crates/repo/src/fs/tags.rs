@@ -191,7 +191,7 @@ impl Tags for FsTags {
                 }
             }
         }
-        names.sort();
+        names.sort_by_cached_key(ToString::to_string);
         Ok(names)
     }
 }

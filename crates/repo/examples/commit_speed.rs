@@ -1,0 +1,58 @@
+//! Times the commit of many small files: first into an empty repository, then with all of it there.
+//!
+//! `cargo run --release -p spfs-repo --example commit_speed -- [FOLDER [FILES [FOLDERS]]]`
+//!
+//! Everything is made below FOLDER, which should lie on the volume that is to be measured, and is
+//! left there: on ext4 whoever creates files within seconds of a large removal pays for it.
+#![expect(clippy::print_stdout, reason = "figures are what this program is for")]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use std::{env, fs, io};
+
+use spfs_repo::{AnyRepository, CommitOptions, Repository, commit_path};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = env::args_os().skip(1);
+    let base = arguments.next().map_or_else(env::temp_dir, PathBuf::from);
+    let mut number = |default: usize| match arguments.next() {
+        Some(text) => text.to_string_lossy().parse(),
+        None => Ok(default),
+    };
+    let (files, folders) = (number(50_000)?, number(1_000)?);
+    let base = tempfile::Builder::new().prefix("commit-speed-").tempdir_in(base)?.keep();
+    println!("{files} files of 23 bytes in {folders} folders, below {}", base.display());
+
+    let source = base.join("source");
+    timed("make the source", || make(&source, files, folders))?;
+    timed("sync", || spfs_sys::files::syncfs(&fs::File::open(&base)?))?;
+    let repository = Repository::create(base.join("repository"))?;
+    let options = CommitOptions::default();
+    let cold = timed("commit, cold", || commit_path(&repository, &source, &options))?;
+    let warm = timed("commit, all present", || commit_path(&repository, &source, &options))?;
+    assert_eq!(cold.layer, warm.layer);
+    fs::write(source.join("d0/f0"), "changed")?;
+    let changed =
+        timed("commit, one file changed", || commit_path(&repository, &source, &options))?;
+    println!("layers {} and {}: {:?}", cold.layer.short(), changed.layer.short(), cold.stored);
+    println!("location {}", repository.location());
+    Ok(())
+}
+
+fn make(source: &Path, files: usize, folders: usize) -> io::Result<()> {
+    for folder in 0..folders {
+        fs::create_dir_all(source.join(format!("d{folder}")))?;
+    }
+    for file in 0..files {
+        let path = source.join(format!("d{}/f{file}", file % folders));
+        fs::write(path, format!("content of file {file:07}"))?;
+    }
+    Ok(())
+}
+
+fn timed<T, E>(what: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let start = Instant::now();
+    let result = work();
+    println!("{what:26} {:8.3} s", start.elapsed().as_secs_f64());
+    result
+}

@@ -1,0 +1,12 @@
+//! Tests of repositories, against the files of upstream and against what can go wrong.
+
+mod commit;
+mod damage;
+mod full_disk;
+mod kill;
+mod kinds;
+mod resolving;
+mod source_tree;
+mod support;
+mod tagging;
+mod vectors;
