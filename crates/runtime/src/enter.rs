@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spfs_sys::mount::{self, FuseMount, MountError, Namespaces};
@@ -37,6 +37,8 @@ pub struct EnterPlan {
     pub editable: bool,
     /// This process's end of the socket pair with the daemon.
     pub handshake: OwnedFd,
+    /// The daemon's log: its end is shown when the daemon fails.
+    pub log: PathBuf,
     /// How long to wait for the daemon.
     pub patience: Duration,
 }
@@ -126,7 +128,7 @@ pub fn enter(plan: EnterPlan) -> Result<Infallible, EnterError> {
             max_read: None,
         },
     )?;
-    let handshake = Handshake::new(plan.handshake, plan.patience, plan.startup.folder.clone());
+    let handshake = Handshake::new(plan.handshake, plan.patience, plan.log);
     handshake.offer(device)?;
     handshake.wait()?;
     move_into(&mountpoint, cwd.as_deref());

@@ -14,14 +14,13 @@ use std::path::{Path, PathBuf};
 
 use spfs_sys::publish::{self, Durability};
 
-use crate::folder::RuntimeFolder;
 use crate::name::RuntimeName;
 
 mod script;
 mod shell;
 
 use script::{Script, Tail};
-use shell::{Dialect, Shell};
+use shell::{Dialect, Shell, Wanted};
 
 /// What an interactive shell says when it starts, unless the user chose another text.
 const MESSAGE: &str = "* You are now in a configured subshell *";
@@ -36,7 +35,7 @@ pub struct Startup {
     /// The runtime.
     pub name: RuntimeName,
     /// Its folder: the scripts are written there.
-    pub folder: RuntimeFolder,
+    pub folder: PathBuf,
     /// Where the runtime is mounted.
     pub mountpoint: PathBuf,
     /// The command and its arguments; an interactive shell when empty.
@@ -113,7 +112,7 @@ impl Startup {
             Dialect::Tcsh => (format!("startup{suffix}.csh"), Some("-f")),
             Dialect::Bash | Dialect::Zsh => (format!("startup{suffix}.sh"), None),
         };
-        let file = self.write(&file, &self.script(shell.dialect, Tail::Command))?;
+        let file = self.write(&file, &self.script(shell.dialect, Tail::Command(command)))?;
         let mut arguments: Vec<OsString> = before.map(OsString::from).into_iter().collect();
         arguments.push(file.into());
         arguments.extend_from_slice(command);
@@ -121,22 +120,19 @@ impl Startup {
     }
 
     fn prepare_shell(&self, suffix: &str) -> Result<Program, StartupError> {
-        let wanted = shell::wanted(&self.environment);
         let scripts = shell::for_scripts(&self.environment);
+        let wanted = shell::wanted(&self.environment)
+            .or_else(|| scripts.clone().map(Wanted::Known))
+            .unwrap_or_else(|| Wanted::Other("/bin/sh".into()));
+        if !self.terminal {
+            // Shells read start files only at a terminal; commands on standard input are a script
+            // like any other.
+            return self.prepare_command(&[wanted.path().into()], suffix);
+        }
         let mut program = match (wanted, scripts) {
-            // Shells read their start files only at a terminal; a script on standard input is
-            // a command like any other.
-            (Some(shell), _) if !self.terminal => {
-                self.prepare_command(&[shell.path().into()], suffix)?
-            }
-            (Some(shell::Wanted::Known(shell)), _) | (None, Some(shell)) => {
-                self.interactive(&shell, suffix)?
-            }
-            (Some(shell::Wanted::Other(path)), Some(scripts)) => {
-                self.through(&scripts, &path, suffix)?
-            }
-            (Some(shell::Wanted::Other(path)), None) => self.directly(&[path.into()]),
-            (None, None) => self.directly(&["/bin/sh".into()]),
+            (Wanted::Known(shell), _) => self.interactive(&shell, suffix)?,
+            (Wanted::Other(path), Some(scripts)) => self.through(&scripts, &path, suffix)?,
+            (Wanted::Other(path), None) => self.directly(&[path.into()]),
         };
         if !self.environment.contains_key(OsStr::new(MESSAGE_VARIABLE)) {
             program.environment.push((MESSAGE_VARIABLE.into(), MESSAGE.into()));
@@ -230,14 +226,14 @@ impl Startup {
     }
 
     fn home_for_shell(&self, suffix: &str) -> Result<PathBuf, StartupError> {
-        let path = self.folder.path().join(format!("home{suffix}"));
+        let path = self.folder.join(format!("home{suffix}"));
         spfs_sys::owner::private_dir(&path)
             .map_err(|source| StartupError::Script { path: path.clone(), source })?;
         Ok(path)
     }
 
     fn write(&self, name: &str, script: &[u8]) -> Result<PathBuf, StartupError> {
-        let path = self.folder.path().join(name);
+        let path = self.folder.join(name);
         self.write_at(&path, script)?;
         Ok(path)
     }

@@ -4,30 +4,32 @@
 //! One byte carries the device; then comes the line `pid=<pid> mntns=<namespace>`. The answer is the
 //! line `ok`, or `error <message>` with line ends written as `\n` and backslashes as `\\`.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::EnterError;
-use crate::folder::RuntimeFolder;
 
 /// Longer answers are cut off: a message is a few lines.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of the daemon's log is shown when it fails.
+const LOG_BYTES_MAX: u64 = 4096;
 const LOG_LINES_MAX: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Handshake {
     stream: UnixStream,
     patience: Duration,
-    folder: RuntimeFolder,
+    log: PathBuf,
 }
 
 impl Handshake {
-    pub(super) fn new(socket: OwnedFd, patience: Duration, folder: RuntimeFolder) -> Self {
-        Self { stream: socket.into(), patience, folder }
+    pub(super) fn new(socket: OwnedFd, patience: Duration, log: PathBuf) -> Self {
+        Self { stream: socket.into(), patience, log }
     }
 
     /// Sends the device and closes it here: the daemon's end must be the only one, or its death
@@ -88,7 +90,18 @@ impl Handshake {
     }
 
     fn last_words(&self) -> String {
-        self.folder.log_tail(LOG_LINES_MAX)
+        let read = || -> io::Result<String> {
+            let mut file = File::open(&self.log)?;
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(LOG_BYTES_MAX)))?;
+            let mut text = Vec::new();
+            file.take(LOG_BYTES_MAX).read_to_end(&mut text)?;
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        // Without a log the error alone has to do.
+        let text = read().unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_MAX)..].join("\n")
     }
 }
 

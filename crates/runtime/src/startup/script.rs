@@ -15,8 +15,8 @@ pub(super) const ORIGINAL_ZDOTDIR: &str = "SPFS_ORIGINAL_ZDOTDIR";
 /// How a script ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tail<'a> {
-    /// It executes its arguments.
-    Command,
+    /// It executes this command, which it also gets as its arguments.
+    Command(&'a [OsString]),
     /// It greets: it is the start file of an interactive shell.
     Greeting,
     /// It greets and executes this interactive shell.
@@ -95,7 +95,6 @@ fi
 
 const TCSH_HEAD: &str = "\
 # Written anew at each start of the runtime.
-set __spfs_command = ( $argv:q )
 if ( $?SPFS_ORIGINAL_HOME ) then
     setenv HOME \"$SPFS_ORIGINAL_HOME\"
     unsetenv SPFS_ORIGINAL_HOME
@@ -117,7 +116,7 @@ foreach __spfs_file ( ";
 const TCSH_LOOP: &str = "\
 /*.csh )
     if ( -r \"$__spfs_file\" ) then
-        if ( $?SPFS_DEBUG ) echo \"source $__spfs_file\"
+        if ( $?SPFS_DEBUG ) sh -c 'echo \"source $1\" >&2' sh \"$__spfs_file\"
         source \"$__spfs_file\"
     endif
 end
@@ -126,7 +125,6 @@ unset __spfs_nonomatch __spfs_file
 ";
 
 const TCSH_GREETING: &str = "\
-unset __spfs_command
 if ( $?SPFS_SHELL_MESSAGE ) then
     if ( \"$SPFS_SHELL_MESSAGE\" != \"\" ) sh -c 'printf \"%s\\\\n\" \"$SPFS_SHELL_MESSAGE\" >&2'
 endif
@@ -144,7 +142,7 @@ impl Script<'_> {
         let folder = quoted(self.startup_dir.as_os_str());
         append(&mut text, &[b"for __spfs_file in ", &folder, BASH_LOOP.as_bytes()]);
         match self.tail {
-            Tail::Command => append(&mut text, &[b"exec \"${__spfs_command[@]}\"\n"]),
+            Tail::Command(_) => append(&mut text, &[b"exec \"${__spfs_command[@]}\"\n"]),
             Tail::Greeting => append(&mut text, &[BASH_GREETING.as_bytes()]),
             Tail::Shell(shell) => {
                 let shell = quoted(shell.as_os_str());
@@ -171,7 +169,14 @@ impl Script<'_> {
         let folder = quoted_for_csh(self.startup_dir.as_os_str());
         append(&mut text, &[TCSH_LOOP_HEAD.as_bytes(), &folder, TCSH_LOOP.as_bytes()]);
         match self.tail {
-            Tail::Command => append(&mut text, &[b"exec $__spfs_command:q\n"]),
+            Tail::Command(command) => {
+                // Not from its arguments: tcsh has no way to expand them that keeps empty ones.
+                append(&mut text, &[b"exec"]);
+                for word in command {
+                    append(&mut text, &[b" ", &quoted_for_csh(word)]);
+                }
+                append(&mut text, &[b"\n"]);
+            }
             Tail::Greeting => append(&mut text, &[TCSH_GREETING.as_bytes()]),
             Tail::Shell(shell) => {
                 let shell = quoted_for_csh(shell.as_os_str());

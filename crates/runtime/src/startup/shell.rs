@@ -39,11 +39,18 @@ impl Wanted {
 /// A shell for the scripts of layers and users: `$SHELL` if it is bash or tcsh, else the first of
 /// these on PATH or in /etc/shells. The scripts are written for these two.
 pub(super) fn for_scripts(environment: &BTreeMap<OsString, OsString>) -> Option<Shell> {
+    choose(environment, listed())
+}
+
+fn choose(
+    environment: &BTreeMap<OsString, OsString>,
+    listed: impl Iterator<Item = PathBuf>,
+) -> Option<Shell> {
     let own = environment.get(OsStr::new("SHELL")).and_then(|shell| find(environment, shell));
     let on_path = ["bash", "tcsh"].into_iter().filter_map(|n| find(environment, OsStr::new(n)));
     own.into_iter()
         .chain(on_path)
-        .chain(listed())
+        .chain(listed)
         .filter_map(known)
         .find(|shell| shell.dialect != Dialect::Zsh)
 }
@@ -141,5 +148,15 @@ mod tests {
         assert_eq!(name(for_scripts(&environment)), Some("bash".into()));
         environment.insert("SHELL".into(), "./bash".into());
         assert_eq!(wanted(&environment), None, "relative to which folder?");
+    }
+
+    #[test]
+    fn the_list_of_the_machine_comes_last() {
+        let (dir, environment) = shells(&["tcsh"], "");
+        let listed = || [dir.path().join("zsh"), "/listed/bash".into()].into_iter();
+        assert_eq!(name(choose(&environment, listed())), Some("tcsh".into()));
+        let nothing = BTreeMap::new();
+        assert_eq!(choose(&nothing, listed()).unwrap().path, Path::new("/listed/bash"));
+        assert_eq!(choose(&nothing, std::iter::empty()), None);
     }
 }
