@@ -178,22 +178,10 @@ impl FileCell {
     /// Makes a scratch file that a repository shares this runtime's own again.
     pub(crate) fn unshare(&self, upper: &Upper) -> Result<()> {
         let mut content = self.content.write();
-        let Source::Whole { id: shared } = content.source else {
-            return Ok(());
-        };
-        let (id, file) = upper.create()?;
-        let source = upper.scratch.path(shared);
-        let copied = std::fs::File::open(source)
-            .map_err(|e| Error::scratch("open a shared file", e))
-            .and_then(|source| copy_file(upper, &source, &*file));
-        if let Err(error) = copied {
-            upper.remove(id);
-            return Err(error);
+        match content.source {
+            Source::Whole { id } => content.unshare(self.ino, upper, id).map(drop),
+            _ => Ok(()),
         }
-        content.stored = None;
-        content.unsynced.data = true;
-        content.replace_source(self.ino, Source::Whole { id }, upper);
-        Ok(())
     }
 
     /// A sync failed: the next one has everything to do again.
@@ -257,9 +245,15 @@ impl Content {
         let upper = store.upper()?;
         let stored = self.stored.take();
         match &self.source {
-            Source::Whole { .. } if stored.is_some_and(|stored| stored.shared) => {
-                let digest = stored.map_or(Digest::NULL, |stored| stored.digest);
-                self.copy_up(ino, store, digest, incoming).inspect_err(|_| self.stored = stored)
+            Source::Whole { id } if stored.is_some_and(|stored| stored.shared) => {
+                let (id, digest) = (*id, stored.map_or(Digest::NULL, |stored| stored.digest));
+                // While a commit is under way, or after one that failed, the payload may not be
+                // there: then the scratch file itself is copied.
+                let done = match store.payload(&digest) {
+                    Ok(_) => self.copy_up(ino, store, digest, incoming),
+                    Err(_) => self.unshare(ino, upper, id),
+                };
+                done.inspect_err(|_| self.stored = stored)
             }
             Source::Whole { id } | Source::Partial { id, .. } => upper.file(*id),
             Source::Zeros => {
@@ -273,6 +267,27 @@ impl Content {
                 self.copy_up(ino, store, digest, incoming)
             }
         }
+    }
+
+    /// Copies a scratch file that a repository shares.
+    fn unshare(
+        &mut self,
+        ino: Ino,
+        upper: &Upper,
+        shared: ScratchId,
+    ) -> Result<Arc<dyn ScratchFile>> {
+        let (id, file) = upper.create()?;
+        let copied = std::fs::File::open(upper.scratch.path(shared))
+            .map_err(|e| Error::scratch("open a shared file", e))
+            .and_then(|source| copy_file(upper, &source, &*file));
+        if let Err(error) = copied {
+            upper.remove(id);
+            return Err(error);
+        }
+        self.stored = None;
+        self.unsynced.data = true;
+        self.replace_source(ino, Source::Whole { id }, upper);
+        Ok(file)
     }
 
     /// Copies a payload up, as little of it as possible.
