@@ -3,14 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, INodeNo, TimeOrNow};
+use spfs_model::mode;
 use spfs_vfs::api::{Attr, FileType, NewKind, SetTime, Timestamp};
 
 /// What stat(2) tells as the preferred size of a read or write. The kernel also takes it for the
 /// granularity of its partly written pages, so it is one page and not more.
 const BLOCK_SIZE: u32 = 4096;
-
-/// Permission bits of a mode.
-const PERMISSIONS: u32 = 0o7777;
 
 pub(crate) fn attr(id: INodeNo, attr: &Attr) -> FileAttr {
     FileAttr {
@@ -69,15 +67,19 @@ pub(crate) fn file_type(file_type: FileType) -> fuser::FileType {
 
 /// What MKNOD makes; `None` for what it cannot.
 pub(crate) fn new_kind(mode: u32, rdev: u32) -> Option<NewKind<'static>> {
+    // The protocol's types are the same numbers on every system.
+    const FIFO: u32 = 0o010_000;
+    const CHAR_DEVICE: u32 = 0o020_000;
+    const BLOCK_DEVICE: u32 = 0o060_000;
+    const SOCKET: u32 = 0o140_000;
     let device = u64::from(rdev);
-    // The constants have 16 bits on some systems.
-    match (mode & u32::from(libc::S_IFMT)) as libc::mode_t {
+    match mode & mode::TYPE {
         // mknod(2): no type stands for a regular file.
-        libc::S_IFREG | 0 => Some(NewKind::Regular),
-        libc::S_IFIFO => Some(NewKind::Fifo),
-        libc::S_IFSOCK => Some(NewKind::Socket),
-        libc::S_IFCHR => Some(NewKind::CharDevice(device)),
-        libc::S_IFBLK => Some(NewKind::BlockDevice(device)),
+        mode::REGULAR | 0 => Some(NewKind::Regular),
+        FIFO => Some(NewKind::Fifo),
+        SOCKET => Some(NewKind::Socket),
+        CHAR_DEVICE => Some(NewKind::CharDevice(device)),
+        BLOCK_DEVICE => Some(NewKind::BlockDevice(device)),
         _ => None,
     }
 }
@@ -85,7 +87,7 @@ pub(crate) fn new_kind(mode: u32, rdev: u32) -> Option<NewKind<'static>> {
 /// The permission bits of a mode.
 pub(crate) fn permissions(mode: u32) -> u16 {
     // 12 bits.
-    (mode & PERMISSIONS) as u16
+    (mode & mode::PERMISSIONS) as u16
 }
 
 /// A time as fuser takes it: its way out handles every time right.

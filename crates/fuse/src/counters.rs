@@ -133,6 +133,11 @@ impl Requests {
         Op::ALL.iter().filter(|op| !silent.contains(op)).map(|&op| self.of(op)).sum()
     }
 
+    /// All requests.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
     /// What was counted after `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self(std::array::from_fn(|op| self.0[op].saturating_sub(earlier.0[op])))

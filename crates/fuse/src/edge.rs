@@ -3,9 +3,13 @@
 //! Nothing is decided here but what is the protocol's own: which view, which node, which handle,
 //! how long the kernel may remember the answer.
 
+use std::borrow::Borrow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use fuser::{Errno, FileAttr, FileHandle, INodeNo, OpenAccMode, OpenFlags};
 use spfs_model::NameError;
@@ -63,11 +67,17 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// An inode in its view.
 pub(crate) struct At<'a, W: Views> {
-    pub(crate) vfs: W::Ref<'a>,
-    pub(crate) view: ViewId,
-    pub(crate) ino: Ino,
+    vfs: W::Ref<'a>,
+    view: ViewId,
+    ino: Ino,
     /// Whether it is the root of the mount.
     root: bool,
+}
+
+impl<W: Views> At<'_, W> {
+    fn vfs(&self) -> &Arc<VfsOf<W>> {
+        self.vfs.borrow()
+    }
 }
 
 /// What the kernel is told of a node, and for how long it may believe it.
@@ -94,25 +104,36 @@ pub(crate) struct Edge<W: Views> {
     handles: Handles<FileOf<W>>,
     pub(crate) counters: Counters,
     pub(crate) pool: Pool,
+    /// How to reach the kernel, while it is there: as long as anybody has the device open, processes
+    /// wait for an answer, also when nobody reads requests any more.
+    kernel: Mutex<Option<fuser::Notifier>>,
     underflows: AtomicU64,
     ttl: Duration,
 }
 
 impl<W: Views> Edge<W> {
-    pub(crate) fn new(views: W, ttl: Duration) -> Self {
-        Self {
+    pub(crate) fn new(views: W, ttl: Duration) -> io::Result<Self> {
+        Ok(Self {
             views,
             nodes: Nodes::new(),
             handles: Handles::new(),
             counters: Counters::new(),
-            pool: Pool::new(),
+            pool: Pool::start()?,
+            kernel: Mutex::new(None),
             underflows: AtomicU64::new(0),
             ttl,
-        }
+        })
+    }
+
+    /// Says how to reach the kernel, before the first request is read.
+    pub(crate) fn set_kernel(&self, kernel: fuser::Notifier) {
+        *self.kernel.lock() = Some(kernel);
     }
 
     /// The kernel is gone: gives back everything that was held for it.
     pub(crate) fn clear(&self) {
+        self.pool.close();
+        *self.kernel.lock() = None;
         self.handles.clear();
         self.nodes.clear();
     }
@@ -161,7 +182,7 @@ impl<W: Views> Edge<W> {
     /// The answer that makes the kernel know a node. It is counted here, before it is sent.
     fn entry(&self, dir: &At<'_, W>, attr: &Attr) -> Result<Entry> {
         let id = Self::id(dir.view, attr.ino)?;
-        self.nodes.remember(&dir.vfs, attr.ino, id);
+        self.nodes.remember(dir.vfs(), attr.ino, id);
         Ok(Entry {
             attr: convert::attr(id, attr),
             attr_ttl: self.ttl,
@@ -171,7 +192,7 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn lookup(&self, caller: Caller, parent: INodeNo, name: &[u8]) -> Result<Found> {
         let dir = self.at(caller, parent)?;
-        match dir.vfs.lookup(dir.ino, Name::new(name)?) {
+        match dir.vfs().lookup(dir.ino, Name::new(name)?) {
             Ok(attr) => self.entry(&dir, &attr).map(Found::Entry),
             Err(api::Error::NotFound) if platform::NEGATIVE_ENTRIES => {
                 Ok(Found::Nothing(self.attr_ttl(dir.root)))
@@ -198,7 +219,7 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn getattr(&self, caller: Caller, id: INodeNo) -> Result<(FileAttr, Duration)> {
         let at = self.at(caller, id)?;
-        let attr = at.vfs.getattr(at.ino)?;
+        let attr = at.vfs().getattr(at.ino)?;
         Ok(self.attr_answer(&at, id, &attr))
     }
 
@@ -209,13 +230,13 @@ impl<W: Views> Edge<W> {
         set: SetAttr,
     ) -> Result<(FileAttr, Duration)> {
         let at = self.at(caller, id)?;
-        let attr = at.vfs.setattr(at.ino, &set)?;
+        let attr = at.vfs().setattr(at.ino, &set)?;
         Ok(self.attr_answer(&at, id, &attr))
     }
 
     pub(crate) fn readlink(&self, caller: Caller, id: INodeNo) -> Result<Box<[u8]>> {
         let at = self.at(caller, id)?;
-        Ok(at.vfs.readlink(at.ino)?)
+        Ok(at.vfs().readlink(at.ino)?)
     }
 
     /// Makes an inode that is not opened at once.
@@ -228,7 +249,7 @@ impl<W: Views> Edge<W> {
         perm: u16,
     ) -> Result<Entry> {
         let dir = self.at(caller, parent)?;
-        let attr = dir.vfs.create(dir.ino, Name::new(name)?, new(caller, kind, perm))?;
+        let attr = dir.vfs().create(dir.ino, Name::new(name)?, new(caller, kind, perm))?;
         self.entry(&dir, &attr)
     }
 
@@ -240,7 +261,7 @@ impl<W: Views> Edge<W> {
         what: Remove,
     ) -> Result<()> {
         let dir = self.at(caller, parent)?;
-        Ok(dir.vfs.remove(dir.ino, Name::new(name)?, what)?)
+        Ok(dir.vfs().remove(dir.ino, Name::new(name)?, what)?)
     }
 
     pub(crate) fn rename(
@@ -256,7 +277,7 @@ impl<W: Views> Edge<W> {
         }
         let from = (source.ino, Name::new(from.1)?);
         let to = (target.ino, Name::new(to.1)?);
-        Ok(source.vfs.rename(from, to, replace)?)
+        Ok(source.vfs().rename(from, to, replace)?)
     }
 
     pub(crate) fn link(
@@ -270,12 +291,12 @@ impl<W: Views> Edge<W> {
         if at.view != dir.view {
             return Err(Errno::EXDEV.into());
         }
-        let attr = at.vfs.link(at.ino, dir.ino, Name::new(name)?)?;
+        let attr = at.vfs().link(at.ino, dir.ino, Name::new(name)?)?;
         self.entry(&dir, &attr)
     }
 
     fn insert(&self, at: &At<'_, W>, ino: Ino, access: Access) -> Result<FileHandle> {
-        let file = at.vfs.open(ino, access)?;
+        let file = at.vfs().open(ino, access)?;
         let handle = Handle { view: at.view, ino, access, file };
         self.handles.insert(handle).ok_or(Failure::Protocol(Errno::ENFILE))
     }
@@ -285,11 +306,11 @@ impl<W: Views> Edge<W> {
     pub(crate) fn open(&self, caller: Caller, id: INodeNo, flags: OpenFlags) -> Result<FileHandle> {
         let at = self.at(caller, id)?;
         let fh = self.insert(&at, at.ino, access(flags))?;
-        if flags.0 & libc::O_TRUNC != 0 {
-            if let Err(error) = at.vfs.setattr(at.ino, &truncation(caller)) {
-                self.handles.remove(fh);
-                return Err(error.into());
-            }
+        if flags.0 & libc::O_TRUNC != 0
+            && let Err(error) = at.vfs().setattr(at.ino, &truncation(caller))
+        {
+            self.handles.remove(fh);
+            return Err(error.into());
         }
         Ok(fh)
     }
@@ -304,7 +325,7 @@ impl<W: Views> Edge<W> {
     ) -> Result<(Entry, FileHandle)> {
         let dir = self.at(caller, parent)?;
         let name = Name::new(name)?;
-        let attr = match dir.vfs.create(dir.ino, name, new(caller, NewKind::Regular, perm)) {
+        let attr = match dir.vfs().create(dir.ino, name, new(caller, NewKind::Regular, perm)) {
             Err(api::Error::Exists) if flags.0 & libc::O_EXCL == 0 => {
                 self.existing(caller, &dir, name, flags)?
             }
@@ -328,11 +349,11 @@ impl<W: Views> Edge<W> {
         name: Name<'_>,
         flags: OpenFlags,
     ) -> Result<Attr> {
-        let attr = dir.vfs.lookup(dir.ino, name)?;
+        let attr = dir.vfs().lookup(dir.ino, name)?;
         if flags.0 & libc::O_TRUNC == 0 {
             return Ok(attr);
         }
-        Ok(dir.vfs.setattr(attr.ino, &truncation(caller))?)
+        Ok(dir.vfs().setattr(attr.ino, &truncation(caller))?)
     }
 
     pub(crate) fn release(&self, fh: FileHandle) -> Result<()> {
@@ -366,6 +387,22 @@ impl<W: Views> Edge<W> {
         Ok(Content::read(&handle.file, offset, size as usize)?)
     }
 
+    /// Whether the kernel may hold content of this open file that has not come here.
+    pub(crate) fn may_be_dirty(&self, fh: FileHandle) -> bool {
+        self.handles.get(fh).is_some_and(|handle| self.handles.is_written(handle.view, handle.ino))
+    }
+
+    /// Makes the kernel send what it holds of a file from `offset` on. It waits for WRITEs that
+    /// somebody has to answer: only for threads of the pool.
+    pub(crate) fn fetch_pages(&self, id: INodeNo, offset: i64) -> Result<()> {
+        let kernel = self.kernel.lock().clone();
+        let Some(kernel) = kernel else { return Err(Errno::EIO.into()) };
+        kernel.inval_inode(id, offset.max(0), 0).map_err(|error| {
+            tracing::warn!(node = id.0, %error, "written pages did not come");
+            Failure::Protocol(Errno::EIO)
+        })
+    }
+
     pub(crate) fn lseek(&self, fh: FileHandle, offset: i64, whence: i32) -> Result<i64> {
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,
@@ -377,8 +414,13 @@ impl<W: Views> Edge<W> {
         Ok(i64::try_from(found).map_err(|_| Errno::EOVERFLOW)?)
     }
 
+    /// A directory is durable with everything that happened before: the journal is one.
+    pub(crate) fn sync(&self, caller: Caller, id: INodeNo) -> Result<()> {
+        Ok(self.at(caller, id)?.vfs().sync()?)
+    }
+
     pub(crate) fn statfs(&self, caller: Caller, id: INodeNo) -> Result<Statfs> {
-        Ok(self.at(caller, id)?.vfs.statfs()?)
+        Ok(self.at(caller, id)?.vfs().statfs()?)
     }
 }
 

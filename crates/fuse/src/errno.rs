@@ -4,7 +4,7 @@ use fuser::Errno;
 use spfs_model::{NameError, NameErrorReason};
 use spfs_vfs::api::Error;
 
-/// The errno of an error of the core. What the user cannot have caused is logged, with `doing`.
+/// The errno of an error of the core.
 pub(crate) fn of(error: &Error) -> Errno {
     match error {
         Error::NotFound => Errno::ENOENT,
@@ -36,5 +36,34 @@ pub(crate) fn of_name(error: &NameError) -> Errno {
         NameErrorReason::Empty => Errno::ENOENT,
         NameErrorReason::Reserved | NameErrorReason::Slash | NameErrorReason::Nul => Errno::EINVAL,
         NameErrorReason::NotUtf8 => Errno::EILSEQ,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use spfs_model::{Digest, Name};
+
+    use super::*;
+
+    #[test]
+    fn what_failed_on_our_side_is_an_input_output_error() {
+        let source = || io::Error::other("broken");
+        let payload = Error::Payload { digest: Digest::NULL, source: source() };
+        assert_eq!(of(&payload), Errno::EIO);
+        assert_eq!(of(&Error::scratch("writing", source())), Errno::EIO);
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(of(&Error::scratch("writing", full)), Errno::ENOSPC);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_says_why() {
+        let errno = |name: &[u8]| of_name(&Name::new(name).unwrap_err());
+        assert_eq!(errno(&[b'n'; 256]), Errno::ENAMETOOLONG);
+        assert_eq!(errno(b""), Errno::ENOENT);
+        assert_eq!(errno(b".."), Errno::EINVAL);
+        assert_eq!(errno(b"a/b"), Errno::EINVAL);
+        assert_eq!(errno(b"a\0b"), Errno::EINVAL);
     }
 }

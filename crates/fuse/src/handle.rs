@@ -116,6 +116,17 @@ impl<F> Handles<F> {
         inodes
     }
 
+    /// Whether an inode is open for writing.
+    pub(crate) fn is_written(&self, view: ViewId, ino: Ino) -> bool {
+        let writes = |handle: &Handle<F>| {
+            handle.access == Access::Write && handle.ino == ino && handle.view == view
+        };
+        self.shards.iter().any(|shard| {
+            let slots = shard.0.read();
+            slots.slots.iter().any(|slot| slot.handle.as_deref().is_some_and(writes))
+        })
+    }
+
     /// The number of open files.
     pub(crate) fn len(&self) -> usize {
         self.shards
@@ -182,6 +193,9 @@ mod tests {
             handles.insert(handle).unwrap();
         }
         assert_eq!(handles.writers(ViewId::FIRST), [Ino(3), Ino(5)]);
+        assert!(handles.is_written(ViewId::FIRST, Ino(3)));
+        assert!(!handles.is_written(ViewId::FIRST, Ino(4)));
+        assert!(!handles.is_written(ViewId::FIRST, Ino(9)));
         handles.remove(first);
         assert_eq!(handles.writers(ViewId::FIRST), [Ino(3), Ino(5)]);
     }

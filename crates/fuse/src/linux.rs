@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use fuser::{Errno, InitFlags, KernelConfig, RenameFlags, WriteFlags};
 use spfs_vfs::api::{Allocate, Replace};
 
+use crate::session::Options;
 use crate::views::Caller;
 
 /// The kernel keeps names that do not exist, too.
@@ -17,9 +18,11 @@ pub(crate) const SILENT_OPENDIR: bool = true;
 /// Several threads read requests, so one that waits for a payload holds nobody up.
 pub(crate) const POOLED_PAYLOADS: bool = false;
 
-/// Threads that read requests when the options do not say. More do not help: a request that waits
-/// for the disk to sync goes to the pool.
-const THREADS: usize = 4;
+/// Threads that read requests when the options do not say: one a processor, but enough that a few
+/// which wait for a payload leave some for the others. They share the device: a descriptor for each
+/// (FUSE_DEV_IOC_CLONE) was not measurably faster, and a kernel may refuse it where the device was
+/// opened in another user namespace.
+const THREADS: std::ops::RangeInclusive<usize> = 4..=16;
 
 /// The most that one READ or WRITE carries: 256 pages, the kernel's limit (fs.fuse.max_pages_limit).
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -30,26 +33,32 @@ const BACKGROUND_MAX: u16 = 256;
 
 pub(crate) fn session_config(threads: Option<NonZeroUsize>) -> fuser::Config {
     let mut config = fuser::Config::default();
-    config.n_threads = Some(threads.map_or(THREADS, NonZeroUsize::get));
+    let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    config.n_threads =
+        Some(threads.map_or_else(
+            || processors().clamp(*THREADS.start(), *THREADS.end()),
+            NonZeroUsize::get,
+        ));
     config
 }
 
 /// Asks the kernel for what we can do; what it does not know is left out.
-pub(crate) fn negotiate(config: &mut KernelConfig) {
+pub(crate) fn negotiate(config: &mut KernelConfig, options: &Options) {
     let wanted = [
-        // Writes come in large pieces, later, and the kernel keeps size and times meanwhile.
-        InitFlags::FUSE_WRITEBACK_CACHE,
         // Without it each write of a page asks for security.capability first.
-        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-        InitFlags::FUSE_CACHE_SYMLINKS,
-        InitFlags::FUSE_PARALLEL_DIROPS,
-        // A listing brings attributes along, unless nobody asked for any since the last time.
-        InitFlags::FUSE_DO_READDIRPLUS,
-        InitFlags::FUSE_READDIRPLUS_AUTO,
+        Some(InitFlags::FUSE_HANDLE_KILLPRIV_V2),
+        Some(InitFlags::FUSE_CACHE_SYMLINKS),
+        Some(InitFlags::FUSE_PARALLEL_DIROPS),
+        // A listing always brings attributes along (no READDIRPLUS_AUTO): most programs that list
+        // a large directory look at its files only afterwards, which the adaptive mode takes for
+        // disinterest; then 100 000 names cost 100 000 LOOKUPs. To those who want names alone the
+        // attributes cost a few microseconds a name, once.
+        Some(InitFlags::FUSE_DO_READDIRPLUS),
         // open(O_TRUNC) is one request.
-        InitFlags::FUSE_ATOMIC_O_TRUNC,
+        Some(InitFlags::FUSE_ATOMIC_O_TRUNC),
+        options.writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE),
     ];
-    for flag in wanted {
+    for flag in wanted.into_iter().flatten() {
         if config.add_capabilities(flag).is_err() {
             tracing::info!(?flag, "this kernel's FUSE lacks a capability");
         }

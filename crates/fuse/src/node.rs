@@ -154,3 +154,81 @@ impl Hasher for IdHasher {
 fn spread(id: u64) -> u64 {
     id.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
+
+#[cfg(test)]
+mod tests {
+    use spfs_testkit::ModelFs;
+    use spfs_vfs::api::{Name, New, NewKind, Owner, Remove};
+
+    use super::*;
+
+    #[test]
+    fn node_ids_hold_view_and_inode() {
+        let last = ViewId::new(ViewId::COUNT - 1).unwrap();
+        for view in [ViewId::FIRST, ViewId::new(1).unwrap(), last] {
+            for ino in [Ino(2), Ino(3), Ino(INO_MASK)] {
+                let id = Node::id(view, ino).unwrap();
+                assert_eq!(Node::from_id(id), Node::Of(view, ino));
+            }
+            assert_eq!(Node::id(view, Ino::ROOT), Some(INodeNo::ROOT));
+            assert_eq!(Node::id(view, Ino(INO_MASK + 1)), None);
+            assert_eq!(Node::id(view, Ino(0)), None);
+        }
+        assert_eq!(Node::from_id(INodeNo::ROOT), Node::Root);
+        assert_eq!(
+            Node::id(ViewId::FIRST, Ino(77)),
+            Some(INodeNo(77)),
+            "one view: the same number"
+        );
+        assert_eq!(ViewId::new(ViewId::COUNT), None);
+    }
+
+    fn unnamed_file(fs: &Arc<ModelFs>) -> (Ino, INodeNo) {
+        let new = New { kind: NewKind::Regular, perm: 0o644, owner: Owner { uid: 0, gid: 0 } };
+        let name = Name::new(b"file").unwrap();
+        let ino = fs.create(Ino::ROOT, name, new).unwrap().ino;
+        let id = Node::id(ViewId::FIRST, ino).unwrap();
+        (ino, id)
+    }
+
+    #[test]
+    fn a_node_is_pinned_once_from_the_first_lookup_to_the_last_forget() {
+        let fs = Arc::new(ModelFs::with_system_clock());
+        let nodes = Nodes::new();
+        let (ino, id) = unnamed_file(&fs);
+        for _ in 0..5 {
+            nodes.remember(&fs, ino, id);
+        }
+        fs.remove(Ino::ROOT, Name::new(b"file").unwrap(), Remove::File).unwrap();
+        assert_eq!(nodes.forget(id, 2), Ok(()));
+        assert!(fs.peek(ino).is_some());
+        assert_eq!(nodes.len(), 1);
+        assert_eq!(nodes.forget(id, 3), Ok(()));
+        assert!(fs.peek(ino).is_none());
+        assert_eq!(nodes.len(), 0);
+    }
+
+    #[test]
+    fn forgetting_more_than_was_looked_up_is_reported_and_lets_the_node_go() {
+        let fs = Arc::new(ModelFs::with_system_clock());
+        let nodes = Nodes::new();
+        let (ino, id) = unnamed_file(&fs);
+        assert_eq!(nodes.forget(id, 1), Err(Underflow { counted: 0 }));
+        nodes.remember(&fs, ino, id);
+        assert_eq!(nodes.forget(id, 2), Err(Underflow { counted: 1 }));
+        assert_eq!(nodes.len(), 0);
+        assert_eq!(nodes.forget(INodeNo::ROOT, 1), Ok(()), "the root has no count");
+    }
+
+    #[test]
+    fn the_end_of_the_kernel_gives_all_nodes_back() {
+        let fs = Arc::new(ModelFs::with_system_clock());
+        let nodes = Nodes::new();
+        let (ino, id) = unnamed_file(&fs);
+        nodes.remember(&fs, ino, id);
+        fs.remove(Ino::ROOT, Name::new(b"file").unwrap(), Remove::File).unwrap();
+        nodes.clear();
+        assert_eq!(nodes.len(), 0);
+        assert!(fs.peek(ino).is_none());
+    }
+}

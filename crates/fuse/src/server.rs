@@ -15,13 +15,14 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
     ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use spfs_vfs::api::{File, NewKind, Remove, SetAttr, Vfs};
+use spfs_vfs::api::{File, NewKind, Remove, SetAttr};
 
 use crate::convert;
 use crate::counters::Op;
 use crate::edge::{self, Edge, Entry, Failure, Found, Result, Xattr};
 use crate::errno;
 use crate::platform;
+use crate::session::Options;
 use crate::views::{Caller, Views};
 
 /// Node ids are never used again, so all inodes are of one generation.
@@ -31,9 +32,16 @@ const GENERATION: Generation = Generation(0);
 const NAME_MAX: u32 = 255;
 
 /// A mount as fuser sees it.
-pub(crate) struct Server<W: Views>(pub(crate) Arc<Edge<W>>);
+pub(crate) struct Server<W: Views> {
+    edge: Arc<Edge<W>>,
+    options: Options,
+}
 
 impl<W: Views> Server<W> {
+    pub(crate) fn new(edge: Arc<Edge<W>>, options: Options) -> Self {
+        Self { edge, options }
+    }
+
     /// Counts a request and carries it out; what goes wrong on our side is logged.
     fn call<T>(
         &self,
@@ -41,8 +49,8 @@ impl<W: Views> Server<W> {
         id: INodeNo,
         work: impl FnOnce(&Edge<W>) -> Result<T>,
     ) -> Result<T, Errno> {
-        self.0.counters.add(op, 1);
-        carry_out(op, id, || work(&self.0))
+        self.edge.counters.add(op, 1);
+        carry_out(op, id, || work(&self.edge))
     }
 
     /// As `call`, on a thread of the pool if `waits`, with `answer` to send the result.
@@ -54,17 +62,17 @@ impl<W: Views> Server<W> {
         work: impl FnOnce(&Edge<W>) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
-        self.0.counters.add(op, 1);
+        self.edge.counters.add(op, 1);
         if !waits {
-            return answer(carry_out(op, id, || work(&self.0)));
+            return answer(carry_out(op, id, || work(&self.edge)));
         }
-        let edge = Arc::clone(&self.0);
-        self.0.pool.run(move || answer(carry_out(op, id, || work(&edge))));
+        let edge = Arc::clone(&self.edge);
+        self.edge.pool.run(move || answer(carry_out(op, id, || work(&edge))));
     }
 
     /// Counts a request that we refuse, always with the same answer.
     fn refuse(&self, op: Op, errno: Errno) -> Errno {
-        self.0.counters.add(op, 1);
+        self.edge.counters.add(op, 1);
         errno
     }
 }
@@ -127,13 +135,12 @@ fn answer_xattr(reply: ReplyXattr, result: Result<Xattr, Errno>) {
 
 impl<W: Views> Filesystem for Server<W> {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        platform::negotiate(config);
+        platform::negotiate(config, &self.options);
         Ok(())
     }
 
     fn destroy(&mut self) {
-        self.0.pool.close();
-        self.0.clear();
+        self.edge.clear();
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -152,8 +159,8 @@ impl<W: Views> Filesystem for Server<W> {
 
     // fuser takes BATCH_FORGET apart and calls this for each node.
     fn forget(&self, _req: &Request, id: INodeNo, count: u64) {
-        self.0.counters.add(Op::Forget, 1);
-        self.0.forget(id, count);
+        self.edge.counters.add(Op::Forget, 1);
+        self.edge.forget(id, count);
     }
 
     fn getattr(&self, req: &Request, id: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -393,7 +400,7 @@ impl<W: Views> Filesystem for Server<W> {
     }
 
     fn opendir(&self, _req: &Request, _id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.0.counters.add(Op::Opendir, 1);
+        self.edge.counters.add(Op::Opendir, 1);
         if platform::SILENT_OPENDIR && !W::ROUTED {
             return reply.error(Errno::ENOSYS);
         }
@@ -447,11 +454,10 @@ impl<W: Views> Filesystem for Server<W> {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.0.counters.add(Op::Releasedir, 1);
+        self.edge.counters.add(Op::Releasedir, 1);
         reply.ok();
     }
 
-    /// A directory is durable with everything that happened before: the journal is one.
     fn fsyncdir(
         &self,
         req: &Request,
@@ -461,7 +467,7 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyEmpty,
     ) {
         let caller = caller(req);
-        let work = move |edge: &Edge<W>| Ok(edge.at(caller, id)?.vfs.sync()?);
+        let work = move |edge: &Edge<W>| edge.sync(caller, id);
         self.call_slow(Op::Fsyncdir, id, true, work, |result| answer_empty(reply, result));
     }
 
@@ -639,10 +645,24 @@ impl<W: Views> Filesystem for Server<W> {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        match self.call(Op::Lseek, id, |edge| edge.lseek(fh, offset, whence)) {
-            Ok(offset) => reply.offset(offset),
-            Err(errno) => reply.error(errno),
-        }
+        // The kernel asks without having written back what it holds (fuse_lseek), and would take
+        // data for a hole: cp(1) and tar(1) then leave it out.
+        let dirty = self.edge.may_be_dirty(fh);
+        self.call_slow(
+            Op::Lseek,
+            id,
+            dirty,
+            move |edge| {
+                if dirty {
+                    edge.fetch_pages(id, offset)?;
+                }
+                edge.lseek(fh, offset, whence)
+            },
+            |found| match found {
+                Ok(offset) => reply.offset(offset),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     /// The kernel then copies through its page cache, which it keeps.

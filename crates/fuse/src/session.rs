@@ -28,11 +28,16 @@ pub struct Options {
     /// How long the kernel may believe names (also names that do not exist) and attributes without
     /// asking again.
     pub ttl: Duration,
+    /// Whether the kernel collects writes and keeps size and times itself meanwhile: many
+    /// small writes then cost a fraction. In return it asks for attributes again after every close, also after
+    /// reading, and tells us of the time of every unlink, rename and link: one request each. So a
+    /// mount that is mostly read is better off without. It stays so for the life of the mount.
+    pub writeback: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, ttl: TTL }
+        Self { threads: None, ttl: TTL, writeback: true }
     }
 }
 
@@ -59,11 +64,16 @@ pub fn serve_views<W: Views>(
     device: OwnedFd,
     options: Options,
 ) -> io::Result<Session<W>> {
-    let edge = Arc::new(Edge::new(views, options.ttl));
+    let edge = Arc::new(Edge::new(views, options.ttl)?);
     let config = platform::session_config(options.threads);
     // Who may enter is the mount's to say (allow_other, user namespaces), not ours.
-    let session =
-        fuser::Session::from_fd(Server(Arc::clone(&edge)), device, fuser::SessionACL::All, config)?;
+    let session = fuser::Session::from_fd(
+        Server::new(Arc::clone(&edge), options),
+        device,
+        fuser::SessionACL::All,
+        config,
+    )?;
+    edge.set_kernel(session.notifier());
     let (notifier, notify_thread) = Notifier::start(session.notifier())?;
     let end = Arc::new(End::default());
     let server = {

@@ -4,8 +4,8 @@
 //! deeper node id and every handle already belongs to a view, so requests the kernel makes on its
 //! own account (writeback, read-ahead: pid 0) need no caller at all.
 
+use std::borrow::Borrow;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use spfs_vfs::api::Vfs;
@@ -22,12 +22,12 @@ impl ViewId {
     pub const COUNT: u32 = 1 << 24;
 
     /// Numbers a view; `None` when the mount has used up its numbers.
-    pub fn new(number: u32) -> Option<Self> {
-        (number < Self::COUNT).then_some(Self(number))
+    pub const fn new(number: u32) -> Option<Self> {
+        if number < Self::COUNT { Some(Self(number)) } else { None }
     }
 
     /// The number.
-    pub fn number(self) -> u32 {
+    pub const fn number(self) -> u32 {
         self.0
     }
 }
@@ -54,8 +54,8 @@ pub trait Views: Send + Sync + 'static {
     /// The file system behind every view.
     type Vfs: Vfs;
 
-    /// Access to one view: a plain reference where nothing can remove it.
-    type Ref<'a>: Deref<Target = Arc<Self::Vfs>>;
+    /// Access to one view: a plain reference where nothing can remove it, a counted one elsewhere.
+    type Ref<'a>: Borrow<Arc<Self::Vfs>>;
 
     /// Whether two callers may see different roots. The kernel then may not remember anything
     /// about names in the root, and asks for each.

@@ -31,7 +31,7 @@ pub(crate) trait Plus {
 
 impl Plus for ReplyDirectoryPlus {
     fn add(&mut self, at: u64, name: &OsStr, ttl: Duration, attr: &FileAttr) -> bool {
-        !ReplyDirectoryPlus::add(self, attr.ino, at, name, &ttl, attr, fuser::Generation(0))
+        !Self::add(self, attr.ino, at, name, &ttl, attr, fuser::Generation(0))
     }
 }
 
@@ -68,7 +68,7 @@ impl<W: Views> Edge<W> {
             }
         }
         let mut failure = None;
-        dir.vfs.readdir(dir.ino, cookie(position), &mut |entry| {
+        dir.vfs().readdir(dir.ino, cookie(position), &mut |entry| {
             let found = Self::id(dir.view, entry.ino).and_then(|id| Ok((id, next(entry.cookie)?)));
             match found {
                 Ok((id, next)) => {
@@ -122,19 +122,19 @@ impl<W: Views> Edge<W> {
         reply: &mut impl Plus,
     ) -> Result<()> {
         loop {
-            let complete = chunk.fill(&**dir.vfs, dir.ino, cookie(*position))?;
+            let complete = chunk.fill(&**dir.vfs(), dir.ino, cookie(*position))?;
             let mut name_start = 0;
             for entry in &chunk.entries {
                 let name = OsStr::from_bytes(&chunk.names[name_start..entry.name_end]);
                 name_start = entry.name_end;
-                match dir.vfs.getattr(entry.ino) {
+                match dir.vfs().getattr(entry.ino) {
                     Ok(attr) => {
                         let id = Self::id(dir.view, attr.ino)?;
                         let ttl = self.attr_ttl(dir.root);
                         if !reply.add(entry.position, name, ttl, &convert::attr(id, &attr)) {
                             return Ok(());
                         }
-                        self.nodes.remember(&dir.vfs, attr.ino, id);
+                        self.nodes.remember(dir.vfs(), attr.ino, id);
                     }
                     // It went since it was listed.
                     Err(api::Error::Stale) => {}
@@ -156,7 +156,7 @@ impl<W: Views> Edge<W> {
         position: u64,
     ) -> Result<impl Iterator<Item = (u64, &'static [u8], INodeNo)>> {
         let parent = if position < DOTS && !dir.root {
-            Self::id(dir.view, dir.vfs.parent(dir.ino)?)?
+            Self::id(dir.view, dir.vfs().parent(dir.ino)?)?
         } else {
             INodeNo::ROOT
         };

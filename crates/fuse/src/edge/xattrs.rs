@@ -6,10 +6,11 @@ use spfs_vfs::api::{Vfs, XattrMode};
 use super::{At, Edge, Failure, Result};
 use crate::views::{Caller, Views};
 
-/// ACLs are the kernel's (FUSE_POSIX_ACL), which it enforces only for a file system that asks for
-/// them. To keep one as a plain attribute would be to promise what nobody does. "Not supported"
-/// also lets ls(1) ask once and not for each file.
-const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+/// Attributes that are not ours to keep. ACLs are the kernel's, which enforces them only for a file
+/// system that asks for that (FUSE_POSIX_ACL); labels are the security module's, which answers
+/// itself where it is active. To keep one as a plain attribute would be to promise what nobody
+/// does. "Not supported" also lets ls(1) ask once and not for each file.
+const FOREIGN: [&[u8]; 2] = [b"system.posix_acl_", b"security.selinux"];
 
 /// The answer to a read of a value or of the list of names.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl<W: Views> Edge<W> {
         room: u32,
     ) -> Result<Xattr> {
         let at = self.attributed(caller, id, name)?;
-        Xattr::answer(at.vfs.getxattr(at.ino, name)?, room)
+        Xattr::answer(at.vfs().getxattr(at.ino, name)?, room)
     }
 
     pub(crate) fn setxattr(
@@ -59,12 +60,12 @@ impl<W: Views> Edge<W> {
             libc::XATTR_REPLACE => XattrMode::Replace,
             _ => return Err(Errno::EINVAL.into()),
         };
-        Ok(at.vfs.setxattr(at.ino, name, value, mode)?)
+        Ok(at.vfs().setxattr(at.ino, name, value, mode)?)
     }
 
     pub(crate) fn listxattr(&self, caller: Caller, id: INodeNo, room: u32) -> Result<Xattr> {
         let at = self.at(caller, id)?;
-        let names = at.vfs.listxattr(at.ino)?;
+        let names = at.vfs().listxattr(at.ino)?;
         let mut list = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum());
         for name in names {
             list.extend_from_slice(&name);
@@ -75,12 +76,12 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn removexattr(&self, caller: Caller, id: INodeNo, name: &[u8]) -> Result<()> {
         let at = self.attributed(caller, id, name)?;
-        Ok(at.vfs.removexattr(at.ino, name)?)
+        Ok(at.vfs().removexattr(at.ino, name)?)
     }
 
     /// The inode whose attribute `name` is asked for.
     fn attributed(&self, caller: Caller, id: INodeNo, name: &[u8]) -> Result<At<'_, W>> {
-        if name.starts_with(ACL_PREFIX) {
+        if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) {
             return Err(Failure::Protocol(Errno::EOPNOTSUPP));
         }
         self.at(caller, id)
