@@ -33,9 +33,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
 
-/// How long the end waits for answers to go out.
-const ANSWERS_WAIT: Duration = Duration::from_secs(1);
-
 /// Why a runtime could not be served, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
@@ -283,8 +280,11 @@ async fn serve_until_the_end(
         () = control.asked_to_end() => End::Asked,
     };
     drop(stop);
-    // Lets the answers go out that are under way; what takes longer is waited for elsewhere.
-    drop(tokio::time::timeout(ANSWERS_WAIT, server).await);
+    match server.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("the control socket failed: {}", chain(&error)),
+        Err(error) => tracing::warn!("the control socket failed: {error}"),
+    }
     Ok(end)
 }
 

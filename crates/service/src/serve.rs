@@ -11,7 +11,7 @@ use spfs_runtime::control::{
     CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
 };
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::server::UdsConnectInfo;
@@ -30,6 +30,9 @@ const CHANGES_A_MESSAGE: usize = 512;
 /// Open files that a status names.
 const OPEN_FILES_MAX: usize = 256;
 
+/// How long the end waits for answers to go out.
+const ANSWERS_WAIT: Duration = Duration::from_secs(1);
+
 /// What can be asked of the one runtime that a process serves. The calls may wait.
 pub(crate) trait Control: Send + Sync + 'static {
     fn name(&self) -> &str;
@@ -45,7 +48,7 @@ pub(crate) trait Control: Send + Sync + 'static {
     fn shutdown(&self, force: bool) -> Result<(), Failure>;
 }
 
-/// Answers requests on `listener` until `stop` is ready.
+/// Answers requests on `listener` until `stop` is ready, and then those that are under way.
 pub(crate) async fn serve(
     listener: UnixListener,
     control: Arc<impl Control>,
@@ -56,9 +59,19 @@ pub(crate) async fn serve(
         VfsServiceServer::with_interceptor(Service { control }, move |request: Request<()>| {
             authorize(own, request)
         });
-    tonic::transport::Server::builder()
-        .serve_with_incoming_shutdown(service, UnixListenerStream::new(listener), stop)
-        .await
+    let (drain, draining) = oneshot::channel::<()>();
+    let server = tonic::transport::Server::builder().serve_with_incoming_shutdown(
+        service,
+        UnixListenerStream::new(listener),
+        async { drop(draining.await) },
+    );
+    tokio::pin!(server);
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = stop => drop(drain),
+    }
+    // A caller that keeps its connection and does not read would be waited for for ever.
+    tokio::time::timeout(ANSWERS_WAIT, server).await.unwrap_or(Ok(()))
 }
 
 /// The socket's mode keeps others out already; this holds where a mode does not, and tells why.
@@ -148,10 +161,10 @@ impl<C: Control> VfsService for Service<C> {
         let (send, events) = mpsc::channel(4);
         // Not awaited: a commit goes on to its end when the caller goes away.
         tokio::task::spawn_blocking(move || {
-            let mut last = Instant::now();
+            let mut last: Option<Instant> = None;
             let done = control.commit(&options, &mut |progress| {
-                if last.elapsed() >= PROGRESS_EVERY {
-                    last = Instant::now();
+                if last.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
+                    last = Some(Instant::now());
                     // A caller that reads slowly misses some.
                     send.try_send(Ok(progress.into())).ok();
                 }
