@@ -1,2 +1,79 @@
-//! The spfs command line.
+//! The `spfs` command line.
+//!
+//! It knows users and nothing else: each command parses its arguments, makes one call into the
+//! libraries and prints what came of it. Nothing below this crate prints or reads the environment.
 #![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod config;
+mod context;
+mod env;
+mod error;
+mod output;
+mod repositories;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::env::Environment;
+use crate::error::Result;
+use crate::output::LogOptions;
+
+/// Names under which the program is the process that serves a runtime.
+const DAEMON_NAMES: [&str; 2] = ["spfs-fuse", "spfs-fuse-macos"];
+
+/// Whether this process was started to serve a runtime.
+pub fn called_as_daemon() -> bool {
+    let name = env::called_as();
+    name.as_deref()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .is_some_and(|name| DAEMON_NAMES.iter().any(|daemon| name == *daemon))
+}
+
+/// Runs the command line of this process and returns its exit status.
+pub fn main() -> ExitCode {
+    let env = Environment::capture();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::report_usage(&error),
+    };
+    match run(cli, env) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.is_broken_pipe() {
+                output::report(&error);
+            }
+            error.exit_code()
+        }
+    }
+}
+
+/// The time of a tag that is made now.
+fn now() -> jiff::Timestamp {
+    let now = spfs_sys::clock::precise();
+    jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default()
+}
+
+fn run(cli: Cli, env: Environment) -> Result<ExitCode> {
+    // On the way into a runtime every millisecond is somebody's start-up time, and the process
+    // must stay single-threaded: nothing is read or set up that entering does not need.
+    if let Command::Enter(args) = cli.command {
+        return args.run(&env);
+    }
+    let options = LogOptions {
+        verbosity: cli.log.verbose,
+        file: cli.log.log_file,
+        timestamp: cli.log.timestamp,
+    };
+    output::start_logging(&options, &env)?;
+    let mut context = Context::new(env, options.verbosity);
+    let code = cli.command.run(&mut context)?;
+    context.out.finish()?;
+    Ok(code)
+}

@@ -1,4 +1,8 @@
-//! The `spfs` program.
+//! The `spfs` program; called `spfs-fuse`, it is the process that serves a runtime.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if spfs::called_as_daemon() { spfs_service::main() } else { spfs::main() }
+}

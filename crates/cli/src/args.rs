@@ -1,0 +1,145 @@
+//! The command line: what is common to all commands, and the list of commands.
+//!
+//! The doc comment of an argument is its help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::commands;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Shown below the help of `spfs` itself.
+const AFTER_HELP: &str = "\
+Exit status: 0 when done, 1 when the command failed, 2 when the command line makes no sense. \
+'run', 'shell' and 'join' end with the status of the command they run (128 + n after signal n).
+
+Any other COMMAND runs the program 'spfs-COMMAND' from PATH.";
+
+/// Layered, content-addressed file systems: every process tree its own /spfs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spfs",
+    version,
+    after_help = AFTER_HELP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How much is logged, and where to.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Log options")]
+pub(crate) struct LogArgs {
+    /// Log more; may be given up to four times
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Append the log to this file as well
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SPFS_LOG_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) log_file: Option<PathBuf>,
+
+    /// Begin each log line with the time
+    #[arg(long, global = true, env = "SPFS_LOG_TIMESTAMP", hide_env_values = true)]
+    pub(crate) timestamp: bool,
+}
+
+/// Which repository is meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RepoArgs {
+    /// Work on this repository instead of the local one: a configured name, an address, or a path
+    #[arg(short, long, value_name = "REPOSITORY")]
+    pub(crate) remote: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(commands::init::Args),
+    Commit(commands::commit::Args),
+    Run(commands::run::Args),
+    Shell(commands::shell::Args),
+    Join(commands::join::Args),
+    Edit(commands::edit::Args),
+    Reset(commands::reset::Args),
+    Diff(commands::diff::Args),
+    Info(commands::info::Args),
+    #[command(visible_aliases = ["list", "list-dir"])]
+    Ls(commands::ls::Args),
+    #[command(visible_aliases = ["cat", "read-file", "cat-file"])]
+    Read(commands::read::Args),
+    #[command(visible_alias = "write-file")]
+    Write(commands::write::Args),
+    Tag(commands::tag::Args),
+    Untag(commands::untag::Args),
+    Tags(commands::tags::Args),
+    #[command(visible_alias = "list-tags")]
+    LsTags(commands::ls_tags::Args),
+    Log(commands::log::Args),
+    Search(commands::search::Args),
+    Layers(commands::layers::Args),
+    Platforms(commands::platforms::Args),
+    #[command(visible_alias = "rt")]
+    Runtime(commands::runtime::Args),
+    Config(commands::config::Args),
+    Version(commands::version::Args),
+    #[command(hide = true)]
+    Enter(commands::enter::Args),
+    #[command(hide = true)]
+    Completions(commands::completions::Args),
+    #[command(hide = true)]
+    Man(commands::man::Args),
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
+}
+
+impl Command {
+    /// Runs the command.
+    pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
+        match self {
+            Self::Init(args) => args.run(context),
+            Self::Commit(args) => args.run(context),
+            Self::Run(args) => args.run(context),
+            Self::Shell(args) => args.run(context),
+            Self::Join(args) => args.run(context),
+            Self::Edit(args) => args.run(context),
+            Self::Reset(args) => args.run(context),
+            Self::Diff(args) => args.run(context),
+            Self::Info(args) => args.run(context),
+            Self::Ls(args) => args.run(context),
+            Self::Read(args) => args.run(context),
+            Self::Write(args) => args.run(context),
+            Self::Tag(args) => args.run(context),
+            Self::Untag(args) => args.run(context),
+            Self::Tags(args) => args.run(context),
+            Self::LsTags(args) => args.run(context),
+            Self::Log(args) => args.run(context),
+            Self::Search(args) => args.run(context),
+            Self::Layers(args) => args.run(context),
+            Self::Platforms(args) => args.run(context),
+            Self::Runtime(args) => args.run(context),
+            Self::Config(args) => args.run(context),
+            Self::Version(args) => args.run(context),
+            Self::Enter(args) => args.run(&context.env),
+            Self::Completions(args) => args.run(context),
+            Self::Man(args) => args.run(context),
+            Self::External(words) => commands::external::run(&words, context),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The commands, one file each: parse, one call, print.
+
+mod active;
+pub(crate) mod commit;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod diff;
+pub(crate) mod edit;
+pub(crate) mod enter;
+pub(crate) mod external;
+pub(crate) mod info;
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod layers;
+pub(crate) mod log;
+pub(crate) mod ls;
+pub(crate) mod ls_tags;
+pub(crate) mod man;
+mod names;
+mod objects;
+pub(crate) mod platforms;
+pub(crate) mod read;
+pub(crate) mod reset;
+pub(crate) mod run;
+pub(crate) mod runtime;
+pub(crate) mod search;
+pub(crate) mod shell;
+pub(crate) mod tag;
+pub(crate) mod tags;
+mod tree;
+pub(crate) mod untag;
+pub(crate) mod version;
+pub(crate) mod write;

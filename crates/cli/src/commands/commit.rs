@@ -1,0 +1,183 @@
+//! `spfs commit`: a directory, or the changes in a runtime, become a layer.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use spfs_model::{Digest, TagName};
+use spfs_repo::Repository;
+use spfs_runtime::control::{CommitKind, CommitOptions};
+
+use super::{active, tag};
+use crate::args::RepoArgs;
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::output::progress::Bar;
+use crate::repositories;
+
+/// Store a directory, or the changes in the active runtime, as a layer
+///
+/// Inside an editable runtime, 'spfs commit layer' stores what was changed and puts it on the
+/// runtime's stack; 'spfs commit platform' stores the whole stack, with the changes on top.
+/// Both end edit mode. Elsewhere, '--path' stores a directory and '--ref' a stack of what is
+/// stored already.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to store of the active runtime
+    #[arg(
+        value_enum,
+        required_unless_present_any = ["path", "reference"],
+        conflicts_with_all = ["path", "reference", "remote"]
+    )]
+    kind: Option<Kind>,
+
+    /// Store this directory as a layer
+    #[arg(long, value_name = "DIR", conflicts_with = "reference")]
+    path: Option<PathBuf>,
+
+    /// Store this stack (REF+REF…, bottom first) as a platform
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+
+    /// Tag the result; may be repeated
+    #[arg(short, long = "tag", value_name = "TAG")]
+    tags: Vec<TagName>,
+
+    /// Say what was done; kept as the layer's annotation 'message'
+    #[arg(short, long, conflicts_with = "reference")]
+    message: Option<String>,
+
+    /// Stay in edit mode
+    #[arg(long, requires = "kind")]
+    keep_editing: bool,
+
+    /// Store even when there is nothing in it
+    #[arg(long, hide = true)]
+    allow_empty: bool,
+
+    /// Print what was stored as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    repo: RepoArgs,
+
+    /// No effect: each file is read once anyway
+    #[arg(long, hide = true)]
+    hash_while_committing: bool,
+
+    /// No effect: each file is read once anyway
+    #[arg(long, hide = true)]
+    hash_first: bool,
+
+    /// No effect: as many files at once as there are processors
+    #[arg(long, hide = true, env = "SPFS_COMMIT_MAX_CONCURRENT_BLOBS", hide_env = true)]
+    max_concurrent_blobs: Option<u64>,
+
+    /// No effect: as many directories at once as there are processors
+    #[arg(long, hide = true, env = "SPFS_COMMIT_MAX_CONCURRENT_BRANCHES", hide_env = true)]
+    max_concurrent_branches: Option<u64>,
+}
+
+/// What to store of a runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// The changes
+    Layer,
+    /// The stack, with the changes on top
+    Platform,
+}
+
+/// What `--json` prints.
+#[derive(Debug, serde::Serialize)]
+struct Stored {
+    digest: String,
+    tags: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
+        let digest = match (&self.path, &self.reference, self.kind) {
+            (Some(path), ..) => {
+                let repository = repositories::chosen(context, &self.repo)?;
+                let digest = self.directory(&repository, path, context)?;
+                self.tell(&repository, digest, context)?;
+                digest
+            }
+            (None, Some(reference), _) => {
+                let sources = repositories::sources(context, self.repo.remote.as_deref())?;
+                let stack = sources.resolve(reference)?;
+                let digest =
+                    spfs_repo::write_platform(sources.first(), &stack, self.allow_empty)?;
+                self.tell(sources.first(), digest, context)?;
+                digest
+            }
+            (None, None, Some(kind)) => self.runtime(kind, context)?,
+            (None, None, None) => return Err(CliError::usage("say what to commit")),
+        };
+        if self.json {
+            let tags = self.tags.iter().map(ToString::to_string).collect();
+            context.out.json(&Stored { digest: digest.to_string(), tags })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Stores a directory.
+    fn directory(
+        &self,
+        repository: &Repository,
+        path: &Path,
+        context: &Context,
+    ) -> Result<Digest> {
+        let bar = Bar::files("committing");
+        let options = spfs_repo::CommitOptions {
+            allow_empty: self.allow_empty,
+            annotations: &self.annotations(),
+            annotation_inline_max: context.config()?.filesystem.annotation_size_limit,
+            progress: &bar,
+            ..spfs_repo::CommitOptions::default()
+        };
+        let path = context.env.absolute(path);
+        Ok(spfs_repo::commit_path(repository, &path, &options)?.layer)
+    }
+
+    /// Stores what the active runtime holds, and says what became of its edit mode.
+    fn runtime(&self, kind: Kind, context: &Context) -> Result<Digest> {
+        let mut active = active::connect(context, "'spfs commit layer|platform'")?;
+        let options = CommitOptions {
+            kind: match kind {
+                Kind::Layer => CommitKind::Layer,
+                Kind::Platform => CommitKind::Platform,
+            },
+            annotations: self.annotations(),
+            keep_editing: self.keep_editing,
+            allow_empty: self.allow_empty,
+        };
+        let was_editable = active.status()?.editable;
+        let bar = Bar::files("committing");
+        let done = active.client.commit(&options, &mut |at| bar.set(at.files, at.bytes))?;
+        drop(bar);
+        self.tell(&repositories::local(context)?, done.digest, context)?;
+        if was_editable && !done.editable {
+            tracing::info!("edit mode disabled");
+        } else if done.editable && !self.keep_editing {
+            tracing::warn!("edit mode stays on: {}", active::open_files(&done.busy));
+        }
+        Ok(done.digest)
+    }
+
+    /// Sets the tags, and says what was made.
+    fn tell(&self, repository: &Repository, digest: Digest, context: &Context) -> Result<()> {
+        tracing::info!(%digest, "created");
+        for name in &self.tags {
+            tag::put(repository, name, digest, context)?;
+            tracing::info!(tag = name.to_string(), "created");
+        }
+        Ok(())
+    }
+
+    fn annotations(&self) -> Vec<(String, String)> {
+        let message = self.message.iter().map(|text| (spfs_repo::MESSAGE.to_owned(), text.clone()));
+        message.collect()
+    }
+}

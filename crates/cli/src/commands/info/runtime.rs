@@ -1,0 +1,64 @@
+//! What the active runtime is.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use spfs_model::{Digest, Object};
+use spfs_runtime::control::LiveStatus;
+
+use super::super::active;
+use super::super::names::Names;
+use super::Args;
+use crate::context::Context;
+use crate::error::Result;
+use crate::output::size;
+use crate::repositories::{self, Sources};
+
+/// The layers of the active runtime, bottom first.
+pub(super) fn stack(context: &Context) -> Result<Vec<Digest>> {
+    Ok(status(context)?.stack)
+}
+
+fn status(context: &Context) -> Result<LiveStatus> {
+    active::connect(context, "'spfs info' without REF")?.status()
+}
+
+/// Prints the active runtime.
+pub(super) fn show(args: &Args, context: &mut Context) -> Result<ExitCode> {
+    let status = status(context)?;
+    if args.json {
+        context.out.json(&json!({
+            "name": status.name,
+            "backend": status.backend,
+            "editable": status.editable,
+            "durable": status.durable,
+            "stack": status.stack.iter().map(Digest::to_string).collect::<Vec<_>>(),
+            "changes": status.changes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sources = repositories::sources(context, None)?;
+    let names = Names::load(sources.first(), args.tags, args.short)?;
+    context.out.line("Active Runtime:")?;
+    context.out.line(format_args!(" id: {}", status.name))?;
+    context.out.line(format_args!(" editable: {}", status.editable))?;
+    context.out.line("stack (top-down):")?;
+    for layer in status.stack.iter().rev() {
+        let weight = size::show(weight(layer, &sources)?, args.human_readable);
+        context.out.line(format_args!("  - {}, Size: {weight}", names.show(layer)))?;
+    }
+    context.out.line("")?;
+    context.out.line(match status.changes {
+        0 => "No Active Changes",
+        _ => "Run 'spfs diff' for active changes",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The size of all files of a layer.
+fn weight(layer: &Digest, sources: &Sources) -> Result<u64> {
+    let Object::Layer(layer) = sources.object(layer)? else { return Ok(0) };
+    let Some(manifest) = layer.manifest else { return Ok(0) };
+    let Object::Manifest(manifest) = sources.object(&manifest)? else { return Ok(0) };
+    Ok(manifest.blobs().map(|(_, size, _)| size).sum())
+}

@@ -1,0 +1,300 @@
+//! The configuration: `/etc/spfs.toml`, then `$XDG_CONFIG_HOME/spfs/spfs.toml`, then `SPFS_*`
+//! variables; a later source wins key by key. Flags are applied by the commands.
+//!
+//! The keys are upstream's (a studio has such a file already) with the defaults that upstream
+//! documents: they hold whether or not the section is present. A key nobody knows is warned about,
+//! a value of the wrong type is an error that names the source.
+
+mod keys;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use spfs_model::{DigestStrategy, EncodingFormat};
+use spfs_repo::Encoding;
+
+use crate::env::Environment;
+pub(crate) use source::ConfigError;
+
+/// The system's configuration file.
+const SYSTEM_FILE: &str = "/etc/spfs.toml";
+
+/// The effective configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Who tags are signed by.
+    pub(crate) user: User,
+    /// The local repository.
+    pub(crate) storage: Storage,
+    /// Other repositories by name.
+    pub(crate) remote: BTreeMap<String, Remote>,
+    /// How runtimes are mounted.
+    pub(crate) filesystem: Filesystem,
+    /// The daemon.
+    pub(crate) fuse: Fuse,
+    /// Accepted and unused: there is no monitor process.
+    pub(crate) monitor: Monitor,
+    /// Accepted and unused: nothing is sent to anybody.
+    pub(crate) sentry: BTreeMap<String, toml::Value>,
+    /// What runtimes keep of the caller's environment.
+    pub(crate) environment: Variables,
+}
+
+impl Config {
+    /// How new objects are stored.
+    pub(crate) fn encoding(&self) -> Encoding {
+        // Other words are refused when the configuration is read.
+        let strategy = match self.storage.digest_strategy.as_str() {
+            "Legacy" => DigestStrategy::Legacy,
+            _ => DigestStrategy::WithKindAndSalt,
+        };
+        let format = match self.storage.encoding_format.as_str() {
+            "Legacy" => EncodingFormat::Legacy,
+            _ => EncodingFormat::FlatBuffers,
+        };
+        Encoding { strategy, format }
+    }
+
+    /// Who new tags are signed by.
+    pub(crate) fn signature(&self) -> String {
+        format!("{}@{}", self.user.name, self.user.domain)
+    }
+}
+
+/// Who tags are signed by: `name@domain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct User {
+    /// Login name.
+    pub(crate) name: String,
+    /// Host name.
+    pub(crate) domain: String,
+}
+
+/// The local repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Storage {
+    /// Where it lies.
+    pub(crate) root: PathBuf,
+    /// Accepted and unused: nothing is rendered.
+    pub(crate) allow_payload_sharing_between_users: bool,
+    /// The namespace that tags are read from and written to.
+    pub(crate) tag_namespace: Option<String>,
+    /// How new objects are hashed.
+    pub(crate) digest_strategy: String,
+    /// How new objects are stored.
+    pub(crate) encoding_format: String,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::new(),
+            allow_payload_sharing_between_users: false,
+            tag_namespace: None,
+            digest_strategy: "WithKindAndSalt".to_owned(),
+            encoding_format: "FlatBuffers".to_owned(),
+        }
+    }
+}
+
+/// Another repository: an address, or its parts (`scheme` and parameters).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Remote(BTreeMap<String, toml::Value>);
+
+impl Remote {
+    /// The address as one text; `None` when neither `address` nor `scheme` with a path is given.
+    pub(crate) fn address(&self) -> Option<String> {
+        let text = |key: &str| self.0.get(key).and_then(toml::Value::as_str);
+        if let Some(address) = text("address") {
+            return Some(address.to_owned());
+        }
+        match text("scheme")? {
+            "fs" | "file" => Some(format!("file:{}", text("path")?)),
+            scheme => Some(format!("{scheme}:")),
+        }
+    }
+
+    /// The namespace that this remote's tags are read from.
+    pub(crate) fn tag_namespace(&self) -> Option<&str> {
+        self.0.get("tag_namespace").and_then(toml::Value::as_str)
+    }
+}
+
+/// How runtimes are mounted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Filesystem {
+    /// The mount backend's name.
+    pub(crate) backend: String,
+    /// Accepted and unused: mounts are always made by system calls.
+    pub(crate) use_mount_syscalls: bool,
+    /// Remotes that a runtime reads what the local repository lacks from.
+    pub(crate) secondary_repositories: Vec<String>,
+    /// Longest annotation value that is stored inside its layer, in bytes.
+    pub(crate) annotation_size_limit: usize,
+    /// Accepted and unused while there is no overlayfs backend.
+    pub(crate) overlayfs_options: OverlayFsOptions,
+}
+
+impl Default for Filesystem {
+    fn default() -> Self {
+        Self {
+            backend: "FuseWithScratch".to_owned(),
+            use_mount_syscalls: false,
+            secondary_repositories: vec!["origin".to_owned()],
+            annotation_size_limit: 16 * 1024,
+            overlayfs_options: OverlayFsOptions::default(),
+        }
+    }
+}
+
+/// Options of overlayfs mounts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct OverlayFsOptions {
+    /// Whether copy-up breaks hard links.
+    pub(crate) break_hardlinks: bool,
+    /// Whether a change of metadata copies the content.
+    pub(crate) metadata_copy_up: bool,
+    /// What becomes of renamed directories.
+    pub(crate) redirect_dir: String,
+}
+
+impl Default for OverlayFsOptions {
+    fn default() -> Self {
+        Self {
+            break_hardlinks: true,
+            metadata_copy_up: true,
+            redirect_dir: "Follow".to_owned(),
+        }
+    }
+}
+
+/// The daemon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fuse {
+    /// Threads that answer the kernel.
+    pub(crate) worker_threads: usize,
+    /// Accepted and unused.
+    pub(crate) max_blocking_threads: usize,
+    /// Accepted and unused: the kernel tells when a mount ends.
+    pub(crate) enable_heartbeat: bool,
+    /// Accepted and unused.
+    pub(crate) heartbeat_interval_seconds: u64,
+    /// Accepted and unused.
+    pub(crate) heartbeat_grace_period_seconds: u64,
+    /// Whether tags of secondary repositories may be resolved.
+    pub(crate) include_secondary_tags: bool,
+}
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self {
+            worker_threads: processors().min(8),
+            max_blocking_threads: 512,
+            enable_heartbeat: false,
+            heartbeat_interval_seconds: 60,
+            heartbeat_grace_period_seconds: 300,
+            include_secondary_tags: true,
+        }
+    }
+}
+
+/// Upstream's monitor process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Monitor {
+    /// Its threads.
+    pub(crate) worker_threads: usize,
+    /// Its blocking threads.
+    pub(crate) max_blocking_threads: usize,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self { worker_threads: processors().min(2), max_blocking_threads: 2 }
+    }
+}
+
+/// What runtimes keep of the caller's environment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Variables {
+    /// Variables that are exported again inside the runtime, after the rc file.
+    pub(crate) variable_names_to_preserve: Vec<String>,
+}
+
+/// A loaded configuration and what its user should hear about it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// One sentence for each unknown key or ignored file.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads every source.
+pub(crate) fn load(env: &Environment) -> Result<Loaded, ConfigError> {
+    load_with(Path::new(SYSTEM_FILE), env)
+}
+
+fn load_with(system_file: &Path, env: &Environment) -> Result<Loaded, ConfigError> {
+    let user_file = env.config_home().map(|dir| dir.join("spfs/spfs.toml"));
+    let files: Vec<&Path> =
+        std::iter::once(system_file).chain(user_file.as_deref()).collect();
+    let mut merged = source::Merged::default();
+    for file in files {
+        merged.read_file(file)?;
+    }
+    merged.read_environment(env)?;
+    let (table, warnings) = merged.finish();
+    let mut config: Config = toml::Value::Table(table)
+        .try_into()
+        .map_err(|source| ConfigError::Value { source: Box::new(source) })?;
+    fill_in(&mut config, env);
+    Ok(Loaded { config, warnings })
+}
+
+/// The defaults that depend on who and where we are.
+fn fill_in(config: &mut Config, env: &Environment) {
+    let root = &config.storage.root;
+    config.storage.root = if root.as_os_str().is_empty() {
+        env.data_home().map_or_else(|| PathBuf::from("/tmp/spfs"), |data| data.join("spfs"))
+    } else {
+        env.absolute(&env.expand_home(&root.to_string_lossy()))
+    };
+    if config.user.name.is_empty() {
+        config.user.name = login_name();
+    }
+    if config.user.domain.is_empty() {
+        config.user.domain = host_name();
+    }
+}
+
+/// The name of the user that this process runs as.
+pub(crate) fn login_name() -> String {
+    let uid = spfs_sys::ids::euid();
+    match spfs_sys::ids::user_name(uid) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => uid.to_string(),
+    }
+}
+
+/// The name of this host.
+pub(crate) fn host_name() -> String {
+    spfs_sys::ids::host_name().to_string_lossy().into_owned()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests;
