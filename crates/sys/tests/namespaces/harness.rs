@@ -9,8 +9,9 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -175,6 +176,17 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a helper.
     pub(crate) fn start(name: &str, who: As, arguments: &[&str]) -> Self {
+        Self::start_in(Path::new("."), name, who, arguments, Vec::new())
+    }
+
+    /// Starts a helper in a folder, with descriptors that it inherits under their numbers here.
+    pub(crate) fn start_in(
+        folder: &Path,
+        name: &str,
+        who: As,
+        arguments: &[&str],
+        inherited: Vec<OwnedFd>,
+    ) -> Self {
         let who = match who {
             As::Caller => "caller",
             As::User => "user",
@@ -182,12 +194,18 @@ impl Running {
         let mut all: Vec<OsString> = ["--helper", who, name].map(OsString::from).to_vec();
         all.extend(arguments.iter().map(OsString::from));
         // Through the link, which works where the path to the program does not.
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        // No start files of whoever runs the tests.
+        command
+            .env("HOME", "/nonexistent")
             .args(all)
+            .current_dir(folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program can be executed");
+            .stdout(Stdio::piped());
+        for fd in inherited {
+            process::pass_on(&mut command, fd);
+        }
+        let mut child = command.spawn().expect("this program can be executed");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let (sender, lines) = mpsc::channel();
@@ -217,13 +235,18 @@ impl Running {
 
     /// Closes the helper's standard input, waits until it has ended and returns whether it
     /// succeeded.
-    pub(crate) fn succeeds(mut self) -> bool {
+    pub(crate) fn succeeds(self) -> bool {
+        self.status().success()
+    }
+
+    /// As [`Running::succeeds`], and returns how it ended.
+    pub(crate) fn status(mut self) -> ExitStatus {
         self.input = None;
         if let Ok(id) = process::identify(self.child.id()) {
             let ended = process::wait_for_end(id, LIMIT).expect("a child can be watched");
             assert!(ended, "helper {} hangs", self.name);
         }
-        self.child.wait().expect("it is our child").success()
+        self.child.wait().expect("it is our child")
     }
 
     /// As [`Running::succeeds`], which must be so.
