@@ -13,29 +13,35 @@
 //!
 //! Short files that another program left under a final name count as absent and are replaced. A
 //! payload without its blob is written again as well: cleaning may be about to remove it.
+//!
+//! A rename after the sync costs nearly as much as making the file did. A repository that is new
+//! lacks most of the 1024 folders for digests, so files that belong into such a folder are written
+//! into one like it, and the folder as a whole is renamed.
+
+mod side;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use spfs_model::{Digest, Hasher, Object};
-use spfs_sys::{files, publish, reflink};
+use spfs_sys::reflink;
 
-use super::hash_dir::HashDir;
+use super::hash_dir::{FOLDERS, folder_number};
 use super::objects::encode_object;
-use super::work::{WorkFolder, WorkName};
 use super::{FILE_MODE, Repository};
 use crate::copy::{self, BUFFER_BYTES};
 use crate::error::Context;
 use crate::repository::{AnyRepository, Batch, Stored};
 use crate::{RepoError, Result};
+use side::{Side, Work};
 
 /// Files up to this size are read into memory whole, so that nothing is written for what is there.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -49,15 +55,16 @@ const WORK_FOLDERS: usize = 16;
 /// Parts of the set of digests, each with its own lock.
 const SEEN_PARTS: usize = 64;
 
-/// Renames that one thread does at a stretch.
-const RENAME_CHUNK: usize = 256;
-
 #[derive(Debug)]
 pub(super) struct FsBatch<'r> {
     repository: &'r Repository,
     payloads: Side<'r>,
     objects: Side<'r>,
     seen: Vec<Mutex<HashSet<Digest>>>,
+    /// Of each folder for digests, whether both sides lack it; not known before it is needed.
+    fresh: Vec<OnceLock<bool>>,
+    /// Held while that is found out.
+    making: Mutex<()>,
     blobs: Mutex<Vec<NewBlob>>,
     others: Mutex<Vec<(Digest, Work)>>,
     /// The last large file was there already: hash the next one before writing it.
@@ -67,20 +74,6 @@ pub(super) struct FsBatch<'r> {
     bytes: AtomicU64,
 }
 
-/// One of the two folders of files named by digests, and the work files for it.
-#[derive(Debug)]
-struct Side<'r> {
-    store: &'r HashDir,
-    folders: Vec<OnceLock<WorkFolder>>,
-}
-
-/// A finished work file.
-#[derive(Debug, Clone, Copy)]
-struct Work {
-    folder: u8,
-    name: WorkName,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct NewBlob {
     digest: Digest,
@@ -88,93 +81,40 @@ struct NewBlob {
     object: Work,
 }
 
-impl<'r> Side<'r> {
-    fn new(store: &'r HashDir) -> Self {
-        Self { store, folders: (0..WORK_FOLDERS).map(|_| OnceLock::new()).collect() }
-    }
-
-    /// The work folder of this thread.
-    fn folder(&self) -> Result<(u8, &WorkFolder)> {
-        let number = rayon::current_thread_index().unwrap_or(0) % WORK_FOLDERS;
-        let cell = &self.folders[number];
-        let folder = match cell.get() {
-            Some(folder) => folder,
-            // the loser of a race removes its folder again
-            None => {
-                let folder = WorkFolder::create_in(self.store)?;
-                cell.get_or_init(|| folder)
-            }
-        };
-        Ok((number as u8, folder))
-    }
-
-    fn create(&self) -> Result<(Work, File)> {
-        let (number, folder) = self.folder()?;
-        let (name, file) = folder.create()?;
-        Ok((Work { folder: number, name }, file))
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<Work> {
-        let (work, mut file) = self.create()?;
-        file.write_all(bytes).at("write", self.path(work))?;
-        Ok(work)
-    }
-
-    fn of(&self, work: Work) -> Option<&WorkFolder> {
-        self.folders[usize::from(work.folder)].get()
-    }
-
-    fn path(&self, work: Work) -> PathBuf {
-        self.of(work).map_or_else(PathBuf::new, |folder| folder.file_path(work.name))
-    }
-
-    fn remove(&self, work: Work) -> Result<()> {
-        self.of(work).map_or(Ok(()), |folder| folder.remove(work.name))
-    }
-
-    fn publish(&self, work: Work, digest: &Digest) -> Result<()> {
-        self.of(work).map_or(Ok(()), |folder| folder.publish(work.name, self.store, digest))
-    }
-
-    fn sync(&self, work: Work) -> Result<()> {
-        let path = self.path(work);
-        let file = File::open(&path).at("sync", &path)?;
-        files::sync_all(&file).at("sync", &path)
-    }
-
-    fn sync_volume(&self) -> Result<()> {
-        let file = File::open(self.store.path()).at("sync", self.store.path())?;
-        files::syncfs(&file).at("sync the volume of", self.store.path())
-    }
-
-    /// Brings the names of these digests to disk.
-    fn sync_names<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> Result<()> {
-        let mut folders: BTreeSet<PathBuf> =
-            digests.map(|digest| self.store.folder_path(digest)).collect();
-        if !folders.is_empty() {
-            folders.insert(self.store.path().to_owned());
-        }
-        folders.iter().try_for_each(|folder| publish::sync_dir(folder).at("sync", folder))
-    }
-}
-
 impl<'r> FsBatch<'r> {
     pub(super) fn new(repository: &'r Repository) -> Result<Self> {
-        let batch = Self {
+        // Fails early, before anything is read, where nothing can be written.
+        Ok(Self {
             repository,
-            payloads: Side::new(repository.payloads.store()),
-            objects: Side::new(repository.objects.store()),
+            payloads: Side::new(repository.payloads.store())?,
+            objects: Side::new(repository.objects.store())?,
+            fresh: (0..FOLDERS).map(|_| OnceLock::new()).collect(),
+            making: Mutex::default(),
             seen: (0..SEEN_PARTS).map(|_| Mutex::default()).collect(),
             blobs: Mutex::default(),
             others: Mutex::default(),
             expect_present: AtomicBool::new(false),
             may_clone: AtomicBool::new(true),
             bytes: AtomicU64::new(0),
-        };
-        // Fails early, before anything is read, where nothing can be written.
-        batch.payloads.folder()?;
-        batch.objects.folder()?;
-        Ok(batch)
+        })
+    }
+
+    /// Whether a blob belongs into a folder that the store does not have yet.
+    fn is_fresh(&self, digest: &Digest) -> Result<bool> {
+        let cell = &self.fresh[folder_number(digest)];
+        if let Some(fresh) = cell.get() {
+            return Ok(*fresh);
+        }
+        let _one_at_a_time = self.making.lock();
+        if let Some(fresh) = cell.get() {
+            return Ok(*fresh);
+        }
+        let fresh = self.payloads.lacks_folder(digest)? && self.objects.lacks_folder(digest)?;
+        if fresh {
+            self.payloads.make_fresh_folder(digest)?;
+            self.objects.make_fresh_folder(digest)?;
+        }
+        Ok(*cell.get_or_init(|| fresh))
     }
 
     /// Says whether this digest is met for the first time.
@@ -185,6 +125,9 @@ impl<'r> FsBatch<'r> {
 
     /// Whether a blob is there with its payload, both as long as they have to be.
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        if self.is_fresh(digest)? {
+            return Ok(false);
+        }
         let Some(object) = self.objects.store.find(digest)? else { return Ok(false) };
         let payload = self.payloads.store.find(digest)?;
         if payload.is_none_or(|payload| payload.size != size) {
@@ -194,10 +137,13 @@ impl<'r> FsBatch<'r> {
             || self.repository.objects.is_readable(digest)?)
     }
 
+    /// Adds a blob whose payload has been written.
     fn add_blob(&self, digest: Digest, size: u64, payload: Work) -> Result<()> {
+        let fresh = self.is_fresh(&digest)?;
+        let payload = self.payloads.settle(payload, &digest, fresh)?;
         let blob = Object::Blob { payload: digest, size };
         let (_, bytes) = encode_object(&blob, self.repository.encoding())?;
-        let object = self.objects.write(&bytes)?;
+        let object = self.objects.write(&digest, &bytes, fresh)?;
         self.blobs.lock().push(NewBlob { digest, payload, object });
         self.bytes.fetch_add(size, Ordering::Relaxed);
         Ok(())
@@ -255,7 +201,10 @@ impl<'r> FsBatch<'r> {
                 return Ok((hasher.finish(), size));
             }
             hasher.update(&buffer[..len]);
-            to.write_all_at(&buffer[..len], size).at("write", self.payloads.path(work))?;
+            let written = to.write_all_at(&buffer[..len], size);
+            written.map_err(|error| {
+                RepoError::io("write", self.payloads.path(work, &Digest::NULL), error)
+            })?;
             size += len as u64;
         }
     }
@@ -266,10 +215,10 @@ impl<'r> FsBatch<'r> {
             return self.sync_volumes();
         }
         for blob in blobs {
-            self.payloads.sync(blob.payload)?;
-            self.objects.sync(blob.object)?;
+            self.payloads.sync(blob.payload, &blob.digest)?;
+            self.objects.sync(blob.object, &blob.digest)?;
         }
-        others.iter().try_for_each(|(_, work)| self.objects.sync(*work))
+        others.iter().try_for_each(|(digest, work)| self.objects.sync(*work, digest))
     }
 
     fn sync_volumes(&self) -> Result<()> {
@@ -281,14 +230,33 @@ impl<'r> FsBatch<'r> {
         }
     }
 
+    /// Gives everything its name; `blobs` are sorted.
     fn publish(&self, blobs: &[NewBlob], others: &[(Digest, Work)]) -> Result<()> {
-        blobs.par_chunks(RENAME_CHUNK).try_for_each(|chunk| {
-            chunk.iter().try_for_each(|blob| {
-                self.payloads.publish(blob.payload, &blob.digest)?;
-                self.objects.publish(blob.object, &blob.digest)
-            })
-        })?;
+        let folder = |blob: &NewBlob| folder_number(&blob.digest);
+        let folders: Vec<_> = blobs.chunk_by(|a, b| folder(a) == folder(b)).collect();
+        folders.par_iter().try_for_each(|blobs| self.publish_folder(blobs))?;
         others.iter().try_for_each(|(digest, work)| self.objects.publish(*work, digest))
+    }
+
+    /// Gives the blobs of one folder their names, those of payloads first.
+    fn publish_folder(&self, blobs: &[NewBlob]) -> Result<()> {
+        let Some(first) = blobs.first() else { return Ok(()) };
+        let mut left = [true, true];
+        if self.is_fresh(&first.digest)? {
+            left[0] = !self.payloads.publish_folder(&first.digest)?;
+            if !left[0] {
+                left[1] = !self.objects.publish_folder(&first.digest)?;
+            }
+        }
+        for blob in blobs {
+            if left[0] {
+                self.payloads.publish(blob.payload, &blob.digest)?;
+            }
+            if left[1] {
+                self.objects.publish(blob.object, &blob.digest)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -297,7 +265,8 @@ impl Batch for FsBatch<'_> {
         let digest = Digest::of(data);
         let size = data.len() as u64;
         if self.is_first(&digest) && !self.has_blob(&digest, size)? {
-            let payload = self.payloads.write(data)?;
+            let fresh = self.is_fresh(&digest)?;
+            let payload = self.payloads.write(&digest, data, fresh)?;
             self.add_blob(digest, size, payload)?;
         }
         Ok(digest)
@@ -305,21 +274,16 @@ impl Batch for FsBatch<'_> {
 
     fn blob_from_reader(&self, reader: &mut dyn Read) -> Result<(Digest, u64)> {
         let (work, mut file) = self.payloads.create()?;
-        let path = self.payloads.path(work);
+        let path = self.payloads.path(work, &Digest::NULL);
         let (digest, size) = copy::hash_while_copying(reader, &mut file).at("write", path)?;
         self.keep_or_remove(digest, size, work)?;
         Ok((digest, size))
     }
 
     fn blob_from_file(&self, file: &File, path: &Path) -> Result<(Digest, u64)> {
-        let size = file.metadata().at("look at", path)?.len();
-        if size > SMALL_BYTES {
-            return self.large_file(file, path);
-        }
-        with_buffer(|buffer| match read_small(file, size, buffer).at("read", path)? {
-            // it has grown meanwhile
-            None => self.large_file(file, path),
+        with_buffer(|buffer| match read_small(file, buffer).at("read", path)? {
             Some(data) => Ok((self.blob(data)?, data.len() as u64)),
+            None => self.large_file(file, path),
         })
     }
 
@@ -329,9 +293,8 @@ impl Batch for FsBatch<'_> {
         if !self.is_first(&digest) || self.has_blob(&digest, size)? {
             return Ok((digest, size));
         }
-        let (number, folder) = self.payloads.folder()?;
-        let (name, link) = folder.reserve();
-        let payload = Work { folder: number, name };
+        let fresh = self.is_fresh(&digest)?;
+        let (payload, link) = self.payloads.reserve(&digest, fresh)?;
         if std::fs::hard_link(path, &link).is_ok() {
             let mode = rustix::fs::Mode::from_raw_mode(FILE_MODE as _);
             rustix::fs::fchmod(&source, mode).at("change the mode of", path)?;
@@ -355,14 +318,16 @@ impl Batch for FsBatch<'_> {
 
     fn object_raw(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         if !self.repository.objects.is_readable(digest)? {
-            let work = self.objects.write(bytes)?;
+            // not among the fresh ones, which become visible before the others
+            let work = self.objects.write(digest, bytes, false)?;
             self.others.lock().push((*digest, work));
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Stored> {
-        let blobs = std::mem::take(&mut *self.blobs.lock());
+        let mut blobs = std::mem::take(&mut *self.blobs.lock());
+        blobs.sort_unstable_by_key(|blob| blob.digest);
         let others = std::mem::take(&mut *self.others.lock());
         let few = 2 * blobs.len() + others.len() <= FEW;
         if !(blobs.is_empty() && others.is_empty()) {
@@ -392,26 +357,20 @@ fn blob_lengths(size: u64) -> [u64; 2] {
     [if size == 0 { 85 } else { 97 }, LEGACY]
 }
 
-/// Reads a file that should be `size` bytes long; `None` when it turns out not to be small.
-fn read_small<'b>(file: &File, size: u64, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b [u8]>> {
-    // one byte more shows the end of the file in the same call
-    let room = usize::try_from(size.max(4095) + 1).unwrap_or(usize::MAX);
-    if buffer.len() < room {
-        buffer.resize(room, 0);
-    }
+/// Reads a whole file; `None` when it is not small.
+fn read_small<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b [u8]>> {
     let mut len = 0;
     loop {
-        let want = buffer.len() - len;
+        if len == buffer.len() {
+            buffer.resize((4 * len).max(BUFFER_BYTES), 0);
+        }
         let got = read_at(file, &mut buffer[len..], len as u64)?;
         len += got;
-        if got == 0 || (got < want && len as u64 == size) {
+        if got == 0 {
             return Ok(Some(&buffer[..len]));
         }
         if len as u64 > SMALL_BYTES {
             return Ok(None);
-        }
-        if len == buffer.len() {
-            buffer.resize(2 * len, 0);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{RepoError, Result};
 const FOLDER_LEN: usize = 2;
 
 /// Folders that there can be: two characters of five bits.
-const FOLDERS: usize = 1 << 10;
+pub(super) const FOLDERS: usize = 1 << 10;
 
 /// The characters of digests in the order of their values, which is not that of ASCII.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -62,8 +62,13 @@ impl Place {
         CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
     }
 
-    fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         self.as_c_str().to_str().unwrap_or_default()
+    }
+
+    /// `XX`
+    pub(super) fn folder(&self) -> &str {
+        &self.as_str()[..FOLDER_LEN]
     }
 }
 
@@ -150,13 +155,26 @@ impl HashDir {
         Ok(())
     }
 
+    /// Whether the folder that a digest's file belongs into is there.
+    pub(super) fn has_folder(&self, digest: &Digest) -> Result<bool> {
+        if self.made[folder_number(digest)].load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let place = Place::of(digest);
+        match rustix::fs::statat(&self.dir, place.folder(), AtFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error).at("look at", self.folder_path(digest)),
+        }
+    }
+
     fn forget_folder(&self, digest: &Digest) {
         self.made[folder_number(digest)].store(false, Ordering::Relaxed);
     }
 
     /// The folder that a digest's file belongs into.
     pub(super) fn folder_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join(&Place::of(digest).as_str()[..FOLDER_LEN])
+        self.path.join(Place::of(digest).folder())
     }
 
     pub(super) fn remove(&self, digest: &Digest) -> Result<bool> {
@@ -222,7 +240,8 @@ impl HashDir {
     }
 }
 
-fn folder_number(digest: &Digest) -> usize {
+/// The number of the folder that a digest belongs into.
+pub(super) fn folder_number(digest: &Digest) -> usize {
     let [first, second, ..] = *digest.as_bytes();
     usize::from(u16::from_be_bytes([first, second]) >> 6)
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -43,7 +43,7 @@ pub(super) struct WorkFolder {
 pub(super) struct WorkName(u64);
 
 impl WorkName {
-    fn as_c_string(self) -> CString {
+    pub(super) fn as_c_string(self) -> CString {
         CString::new(format!("{:x}", self.0)).unwrap_or_default()
     }
 }
@@ -61,15 +61,29 @@ impl WorkFolder {
         self.dir.as_fd()
     }
 
-    /// Makes an empty file, readable and writable for everybody whatever the umask is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes an empty file under the next number.
     pub(super) fn create(&self) -> Result<(WorkName, File)> {
         let name = WorkName(self.next.fetch_add(1, Ordering::Relaxed));
+        Ok((name, self.create_at(&name.as_c_string())?))
+    }
+
+    /// Makes an empty file, readable and writable for everybody whatever the umask is.
+    pub(super) fn create_at(&self, name: &CStr) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE as _);
-        let file = rustix::fs::openat(&self.dir, name.as_c_string().as_c_str(), flags, mode)
-            .at("write in", &self.path)?;
+        let file = rustix::fs::openat(&self.dir, name, flags, mode).at("write in", &self.path)?;
         rustix::fs::fchmod(&file, mode).at("write in", &self.path)?;
-        Ok((name, file.into()))
+        Ok(file.into())
+    }
+
+    /// Moves a file to another work folder.
+    pub(super) fn rename(&self, name: WorkName, to: &Self, at: &CStr) -> Result<()> {
+        rustix::fs::renameat(&self.dir, name.as_c_string().as_c_str(), &to.dir, at)
+            .at("rename", self.file_path(name))
     }
 
     /// A name for a file that is put here otherwise.
@@ -86,18 +100,6 @@ impl WorkFolder {
         let path = name.as_c_string();
         rustix::fs::unlinkat(&self.dir, path.as_c_str(), AtFlags::empty())
             .at("remove", self.file_path(name))
-    }
-
-    /// Gives a file its final name.
-    pub(super) fn publish(
-        &self,
-        name: WorkName,
-        store: &HashDir,
-        digest: &spfs_model::Digest,
-    ) -> Result<()> {
-        let name = name.as_c_string();
-        let name: &CStr = &name;
-        store.publish(self.dir(), name, digest)
     }
 }
 
