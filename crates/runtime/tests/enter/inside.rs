@@ -231,9 +231,9 @@ fn join(who: As, place: Place) {
     assert_eq!(entered.running.line(), "from the layer");
     // The first command ends; the runtime goes on with the one that joined.
     let daemon = entered.leave();
+    assert!(!daemon.is_finished());
     joined.tell("look");
     assert_eq!(joined.line(), "from the layer");
-    assert!(!daemon.is_finished());
     joined.finish();
     ended(daemon);
 }

@@ -40,7 +40,7 @@ fn existing_helper(arguments: &[String]) {
 }
 
 /// A name that no machine has in its root directory.
-fn missing() -> PathBuf {
+pub(crate) fn missing() -> PathBuf {
     PathBuf::from(format!("/.test-{}", std::process::id()))
 }
 
@@ -63,7 +63,7 @@ fn created_helper(_arguments: &[String]) {
 }
 
 /// Root may write its root directory, unless the machine has it read-only: here it has.
-fn private_root_of_root(extra: &Path) {
+pub(crate) fn private_root_of_root(extra: &Path) {
     if mount::am_privileged() {
         mount::set_read_only(Path::new("/"), true).unwrap();
     }

@@ -7,11 +7,13 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 use spfs_sys::mount::{self, MountError, Namespaces};
 
 use crate::harness::{As, GROUP, Helper, Running, Test, USER, can_mount, hear, run, say};
+use crate::roots::{missing, private_root_of_root};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_mount_in_a_private_namespace_is_seen_only_there", || for_both(private)),
     ("an_ordinary_user_keeps_its_ids_and_groups", ids_and_groups),
     ("mounts_made_outside_arrive_and_mounts_made_inside_stay", || for_both(propagation)),
+    ("mounts_made_outside_arrive_in_a_private_root_too", || for_both(propagation_to_root)),
     ("a_process_with_threads_cannot_make_a_user_namespace", threads),
     ("another_process_can_join_by_pid", || for_both(join)),
     ("a_pid_in_another_namespace_is_not_joined", || for_both(moved)),
@@ -120,9 +122,17 @@ fn ids_and_groups_helper(arguments: &[String]) {
 }
 
 fn propagation(who: As) {
+    propagate(who, "same root");
+}
+
+fn propagation_to_root(who: As) {
+    propagate(who, "private root");
+}
+
+fn propagate(who: As, root: &str) {
     let dir = folder();
     let who = if who == As::User { "user" } else { "caller" };
-    run("propagation_outer", As::Caller, &[dir.path().to_str().unwrap(), who]);
+    run("propagation_outer", As::Caller, &[dir.path().to_str().unwrap(), who, root]);
 }
 
 /// Plays the machine: a namespace whose mounts are shared, as systemd sets it up.
@@ -137,7 +147,7 @@ fn propagation_outer(arguments: &[String]) {
         fs::set_permissions(dir.join(name), mode).unwrap();
     }
     let who = if arguments[1] == "user" { As::User } else { As::Caller };
-    let mut inner = Running::start("propagation_inner", who, &[&arguments[0]]);
+    let mut inner = Running::start("propagation_inner", who, &[&arguments[0], &arguments[2]]);
     assert_eq!(inner.line(), "entered");
     mount_tmpfs(&dir.join("outside"));
     fs::write(dir.join("outside/arrived"), "").unwrap();
@@ -150,6 +160,9 @@ fn propagation_outer(arguments: &[String]) {
 fn propagation_inner(arguments: &[String]) {
     let dir = path(arguments);
     mount::enter_private_namespace().unwrap();
+    if arguments[1] == "private root" {
+        private_root_of_root(&missing());
+    }
     say("entered");
     hear();
     assert!(dir.join("outside/arrived").exists(), "an automount would not arrive");
@@ -233,8 +246,11 @@ fn members(who: As) {
     let namespace = member.line();
     assert_eq!(mount::namespace_id(member.pid()).unwrap(), namespace);
     assert_eq!(mount::processes_in_mount_namespace(&namespace).unwrap(), [member.pid()]);
+    // Held, or another namespace could be given the same number.
+    let held = fs::File::open(format!("/proc/{}/ns/mnt", member.pid())).unwrap();
     member.finish();
     assert_eq!(mount::processes_in_mount_namespace(&namespace).unwrap(), []);
+    drop(held);
 }
 
 fn leave() {
