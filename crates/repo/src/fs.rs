@@ -12,7 +12,8 @@ mod work;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use spfs_sys::publish;
+use jiff::Timestamp;
+use spfs_sys::{ids, publish};
 
 use crate::error::Context;
 use crate::repository::{AnyRepository, Batch, Encoding};
@@ -75,10 +76,14 @@ impl Repository {
             Err(RepoError::NotARepository { .. }) => {}
             result => return result,
         }
-        for folder in ["objects", "payloads", "tags", "durable_edits", "renders"] {
+        let user = ids::user_name(ids::euid()).unwrap_or_else(|| ids::euid().to_string().into());
+        let renders = Path::new("renders").join(user).join("proxy");
+        for folder in ["objects", "payloads", "tags", "durable_edits"].map(Path::new) {
             let path = root.join(folder);
             publish::mkdir_all_mode(&path, FOLDER_MODE).at("create", &path)?;
         }
+        let path = root.join(renders);
+        publish::mkdir_all_mode(&path, FOLDER_MODE).at("create", &path)?;
         format::write_version(root)?;
         Self::open(root)
     }
@@ -130,6 +135,12 @@ impl AnyRepository for Repository {
 
     fn location(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        let before = before.into();
+        Ok(work::remove_leftovers(self.objects.store(), before)?
+            + work::remove_leftovers(self.payloads.store(), before)?)
     }
 }
 

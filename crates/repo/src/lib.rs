@@ -2,14 +2,16 @@
 //!
 //! [`Repository`] is a folder in upstream's format, [`MemoryRepository`] the same without a disk;
 //! both are an [`AnyRepository`], which is [`Objects`], [`Payloads`] and [`Tags`]. Everything else
-//! is written against that trait: [`commit_path`], [`write_layer`], [`resolve`], [`load_stack`]
-//! and so on.
+//! is written against that trait: [`commit_path`], [`write_layer`], [`resolve`], [`load_stack`],
+//! [`check`](check::check), [`clean`](clean::clean) and [`sync`](sync::sync).
 //!
 //! **Invariant:** what is visible under its final name is complete, and everything that a tag leads
 //! to is on disk before the tag is. What still is found damaged at its place (another program, a
 //! failing disk) counts as absent when it is about to be written again.
 #![forbid(unsafe_code)]
 
+pub mod check;
+pub mod clean;
 mod commit;
 mod copy;
 mod error;
@@ -21,7 +23,9 @@ mod repository;
 mod resolve;
 mod spec_file;
 mod stack;
+pub mod sync;
 mod traits;
+mod walk;
 
 pub use commit::{CommitOptions, Committed, commit_path};
 pub use error::{RepoError, Result};

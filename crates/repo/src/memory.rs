@@ -308,6 +308,15 @@ impl MemoryBatch<'_> {
 }
 
 impl Batch for MemoryBatch<'_> {
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let object = self.repository.objects.has(digest)?;
+        let payload = self.repository.payloads.find(digest)?;
+        if object && let Some((_, time)) = self.repository.objects.0.lock().get_mut(digest) {
+            *time = now();
+        }
+        Ok(object && payload.is_some_and(|payload| payload.size == size))
+    }
+
     fn blob(&self, data: &[u8]) -> Result<Digest> {
         let digest = Digest::of(data);
         self.stage(digest, data.to_vec())?;

@@ -36,6 +36,12 @@ pub trait AnyRepository: Send + Sync + fmt::Debug {
 
     /// Where it is, for messages.
     fn location(&self) -> String;
+
+    /// Removes what others were writing before that time and never finished; returns how many.
+    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        let _ = before;
+        Ok(0)
+    }
 }
 
 /// How objects are stored.
@@ -61,6 +67,10 @@ pub struct Found {
 /// Nothing of it is visible before [`Batch::finish`], and all of it is on disk after that. A batch
 /// that is dropped leaves nothing behind. All methods may be called from several threads at once.
 pub trait Batch: Send + Sync {
+    /// Whether a blob is there with its payload, so that it need not be stored. Cleaning leaves it
+    /// alone for a while from then on.
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool>;
+
     /// Stores a blob: these bytes as payload, and the object.
     fn blob(&self, data: &[u8]) -> Result<Digest>;
 

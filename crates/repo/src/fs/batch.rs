@@ -123,20 +123,6 @@ impl<'r> FsBatch<'r> {
         self.seen[part].lock().insert(*digest)
     }
 
-    /// Whether a blob is there with its payload, both as long as they have to be.
-    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
-        if self.is_fresh(digest)? {
-            return Ok(false);
-        }
-        let Some(object) = self.objects.store.find(digest)? else { return Ok(false) };
-        let payload = self.payloads.store.find(digest)?;
-        if payload.is_none_or(|payload| payload.size != size) {
-            return Ok(false);
-        }
-        Ok(blob_lengths(size).contains(&object.size)
-            || self.repository.objects.is_readable(digest)?)
-    }
-
     /// Adds a blob whose payload has been written.
     fn add_blob(&self, digest: Digest, size: u64, payload: Work) -> Result<()> {
         let fresh = self.is_fresh(&digest)?;
@@ -261,6 +247,25 @@ impl<'r> FsBatch<'r> {
 }
 
 impl Batch for FsBatch<'_> {
+    /// Both files have to be as long as they should be.
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        if self.is_fresh(digest)? {
+            return Ok(false);
+        }
+        let Some(object) = self.objects.store.find(digest)? else { return Ok(false) };
+        let payload = self.payloads.store.find(digest)?;
+        if payload.is_none_or(|payload| payload.size != size) {
+            return Ok(false);
+        }
+        if !blob_lengths(size).contains(&object.size)
+            && !self.repository.objects.is_readable(digest)?
+        {
+            return Ok(false);
+        }
+        self.objects.store.renew(digest, &object);
+        Ok(true)
+    }
+
     fn blob(&self, data: &[u8]) -> Result<Digest> {
         let digest = Digest::of(data);
         let size = data.len() as u64;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use data_encoding::BASE32;
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use spfs_model::{Digest, PartialDigest};
 
@@ -18,6 +18,9 @@ use crate::error::Context;
 use crate::repository::Found;
 use crate::traits::Digests;
 use crate::{RepoError, Result};
+
+/// What is older is renewed before it is relied upon; far less than what cleaning leaves alone.
+const RENEW_AFTER_SECS: i64 = 5 * 60;
 
 /// Characters of the names of folders.
 const FOLDER_LEN: usize = 2;
@@ -120,6 +123,26 @@ impl HashDir {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(RepoError::io("open", self.file_path(digest), error.into())),
+        }
+    }
+
+    /// Makes the file of a digest young again, because somebody is going to rely on it: cleaning,
+    /// upstream's and ours, removes what is older than a quarter of an hour and not referred to yet.
+    pub(super) fn renew(&self, digest: &Digest, found: &Found) {
+        let now = spfs_sys::clock::now().secs;
+        if now - found.modified.as_second() < RENEW_AFTER_SECS {
+            return;
+        }
+        let stamp = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+        let times = Timestamps {
+            last_access: stamp(rustix::fs::UTIME_OMIT),
+            last_modification: stamp(rustix::fs::UTIME_NOW),
+        };
+        let place = Place::of(digest);
+        let flags = AtFlags::empty();
+        if let Err(error) = rustix::fs::utimensat(&self.dir, place.as_c_str(), &times, flags) {
+            // somebody else's file, or a repository that can only be read
+            tracing::debug!(%digest, %error, "cannot renew the time of an object");
         }
     }
 

@@ -29,10 +29,16 @@ impl FsObjects {
         &self.store
     }
 
-    /// Whether an object is there and can be read. Its content is not compared with its digest.
+    /// Whether an object is there and can be read, so that it need not be written. Its content is
+    /// not compared with its digest.
     pub(super) fn is_readable(&self, digest: &Digest) -> Result<bool> {
         match self.read(digest) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                if let Some(found) = self.store.find(digest)? {
+                    self.store.renew(digest, &found);
+                }
+                Ok(true)
+            }
             Err(RepoError::UnknownObject { .. } | RepoError::DamagedObject { .. }) => Ok(false),
             Err(error) => Err(error),
         }

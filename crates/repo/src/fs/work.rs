@@ -6,14 +6,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use spfs_sys::publish::{self, Draft};
 
 use super::hash_dir::HashDir;
-use super::{FILE_MODE, FOLDER_MODE};
-use crate::Result;
+use super::{FILE_MODE, FOLDER_MODE, is_absent};
 use crate::error::Context;
+use crate::{RepoError, Result};
 
 /// The folder of work files beside the folders of digests.
 pub(super) const WORK: &str = "work";
@@ -28,6 +29,39 @@ pub(super) fn draft(store: &HashDir) -> Result<Draft> {
         }
         result => result.at("write in", &folder),
     }
+}
+
+/// Removes work files and folders of which nothing was written since `before`.
+pub(super) fn remove_leftovers(store: &HashDir, before: SystemTime) -> Result<u64> {
+    let work = store.path().join(WORK);
+    let entries = match fs::read_dir(&work) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(&error) => return Ok(0),
+        Err(error) => return Err(RepoError::io("list", work, error)),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let path = entry.at("list", &work)?.path();
+        if is_untouched(&path, before) {
+            let gone =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            // whoever wrote it may just have finished
+            removed += u64::from(gone.is_ok());
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether nothing at or below a path was written since; what cannot be told counts as written.
+fn is_untouched(path: &Path, before: SystemTime) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    let is_old = metadata.modified().is_ok_and(|modified| modified < before);
+    if !is_old || !metadata.is_dir() {
+        return is_old;
+    }
+    fs::read_dir(path).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| is_untouched(&entry.path(), before)))
+    })
 }
 
 /// A folder of work files that belongs to one batch; it goes with what is left in it.
