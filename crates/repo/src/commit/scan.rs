@@ -91,7 +91,7 @@ impl<'a> Scan<'a> {
     fn list<'s>(&'s self, scope: &Scope<'s>, path: PathBuf) -> Result<Folder> {
         let full = self.full(&path);
         let dir = open_folder(self.root, &path)?;
-        let mode = rustix::fs::fstat(&dir).at("look at", &full)?.st_mode.into();
+        let mode = whole_mode(rustix::fs::fstat(&dir).at("look at", &full)?.st_mode);
         let mut entries = Vec::new();
         let mut children = Vec::new();
         for found in Dir::read_from(&dir).at("list", &full)? {

@@ -107,9 +107,8 @@ impl HashDir {
             }
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        // both fields are wide enough everywhere, and of another type on every platform
 
-        let (seconds, nanoseconds) = (i64::from(stat.st_mtime), stat.st_mtime_nsec);
+        let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
         let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
         let modified = Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Some(Found { size, modified }))

@@ -89,7 +89,7 @@ fn the_first_repository_that_knows_a_reference_answers() {
     near.tags().push(&"both".parse().unwrap(), a, "u", time(0)).unwrap();
     let repositories: [&dyn AnyRepository; 2] = [&near, &far];
     assert_eq!(resolve(&repositories, &spec("both+far")).unwrap(), [a, b]);
-    assert_eq!(resolve(&repositories, &spec(format!("{}", &b.to_string()[..8]))).unwrap(), [b]);
+    assert_eq!(resolve(&repositories, &spec(&b.to_string()[..8])).unwrap(), [b]);
     let error = resolve(&[&near], &spec("far")).unwrap_err();
     assert_eq!(error.to_string(), "unknown reference far");
 }

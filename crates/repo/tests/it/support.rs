@@ -115,6 +115,7 @@ pub(crate) fn child_argument() -> Option<String> {
 }
 
 /// Says loudly that something could not be tested, or fails where everything has to be.
+#[expect(clippy::print_stderr, reason = "a test that is skipped has to be seen")]
 pub(crate) fn skip(test: &str, reason: &str) {
     assert!(
         std::env::var_os("SPFS_TEST_REQUIRE_MOUNTS").is_none(),
