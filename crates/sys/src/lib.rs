@@ -5,8 +5,9 @@
 //! function that one platform cannot offer exists there too and fails with
 //! [`std::io::ErrorKind::Unsupported`], so that everything above compiles everywhere.
 //!
-//! This crate knows operating systems, not layers, runtimes or repositories. It keeps no state and
-//! reads no environment variable.
+//! This crate knows operating systems, not layers, runtimes or repositories. It reads no
+//! environment variable, and keeps no state but the latest time that it was shown on a file
+//! ([`clock::observe`]).
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -21,7 +21,7 @@ use spfs_vfs::api::Owner;
 use spfs_vfs::{View, ViewOptions};
 use tempfile::TempDir;
 
-use crate::harness::{As, Helper, LIMIT, Running, USER, can_mount, hear, say};
+use crate::harness::{As, Helper, LIMIT, Running, USER, bind_to_itself, can_mount, hear, say};
 
 pub(crate) const HELPERS: &[Helper] = &[
     ("enter", |arguments| enter_helper(arguments, false)),
@@ -307,7 +307,7 @@ fn outer_helper(arguments: &[String]) {
     spfs_sys::mount::set_read_only(Path::new("/"), true).unwrap();
     // The runtime's own folders go on being writable, as they are on such machines.
     let folder = Path::new(&arguments[1]).parent().unwrap();
-    rustix::mount::mount_bind(folder, folder).unwrap();
+    bind_to_itself(folder);
     spfs_sys::mount::set_read_only(folder, false).unwrap();
     std::env::set_current_dir(std::env::current_dir().unwrap()).unwrap();
     enter_helper(&arguments[1..], arguments[0] == "enter_with_threads");

@@ -1,3 +1,5 @@
+//! The coarse clock of the kernel, and the boot id.
+
 use std::fs;
 use std::io;
 

@@ -1,3 +1,5 @@
+//! fallocate(2), fdatasync(2), copy_file_range(2).
+
 use std::fs::File;
 use std::io;
 

@@ -1,3 +1,5 @@
+//! The hard limit is what a process may raise itself to.
+
 /// The number of files that `NR_OPEN` allows when the hard limit is none.
 const NR_OPEN: u64 = 1 << 20;
 

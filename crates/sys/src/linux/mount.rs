@@ -1,3 +1,5 @@
+//! Mount namespaces, FUSE mounts by mount(2), the mount table.
+
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;

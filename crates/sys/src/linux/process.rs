@@ -1,3 +1,5 @@
+//! Identity by pid and start time, from /proc; handles by pidfd.
+
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};

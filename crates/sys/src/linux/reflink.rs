@@ -1,3 +1,5 @@
+//! FICLONE and FICLONERANGE.
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

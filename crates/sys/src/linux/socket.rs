@@ -1,3 +1,5 @@
+//! Peer credentials, and short paths through /proc/self/fd.
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,3 +1,5 @@
+//! The error that says that there is no attribute.
+
 use rustix::io::Errno;
 
 /// What the kernel says when a file lacks the attribute.

@@ -1,3 +1,5 @@
+//! The precise clock, and the id of the boot session.
+
 use std::io;
 
 use rustix::time::ClockId;

@@ -1,3 +1,5 @@
+//! Holes and space by fcntl(2), and syncs that reach the drive.
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

@@ -1,3 +1,5 @@
+//! The kernel has a limit of its own beside the hard one.
+
 /// What the kernel allows a process (`kern.maxfilesperproc`) even when the hard limit is none:
 /// setrlimit refuses more.
 pub(crate) fn nofile_max(hard: Option<u64>) -> u64 {

@@ -1,3 +1,5 @@
+//! One mount table for all; macFUSE does the mounting.
+
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

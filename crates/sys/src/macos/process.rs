@@ -1,3 +1,5 @@
+//! Identity by the kernel's unique process number, from libproc; waiting by kqueue.
+
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+//! clonefile, which always makes a new file.
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;

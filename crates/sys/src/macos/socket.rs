@@ -1,3 +1,5 @@
+//! Peer credentials, and short paths through a symbolic link.
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

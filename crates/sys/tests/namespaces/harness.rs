@@ -16,9 +16,6 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Gid, Uid};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use spfs_sys::{ids, process};
 
 /// How long any single step may take. Nothing here waits so long unless it hangs.
@@ -50,7 +47,7 @@ pub(crate) fn main(tests: &[Test], helpers: &[Helper]) -> ExitCode {
         && flag == "--helper"
     {
         if who == "user" {
-            become_user();
+            platform::become_user();
         }
         let (_, body) = helpers.iter().find(|(known, _)| known == name).expect("a known helper");
         body(rest);
@@ -136,6 +133,10 @@ pub(crate) fn skip(why: &str) {
 
 /// Returns whether tests can run as root and as an ordinary user, and can mount FUSE as both.
 pub(crate) fn can_mount() -> bool {
+    if platform::WITHOUT_NAMESPACES {
+        skip("this system has no mount namespaces");
+        return false;
+    }
     if ids::euid() != 0 {
         skip("mounts are tested as root, who can also become an ordinary user");
         return false;
@@ -154,15 +155,44 @@ pub(crate) fn can_mount() -> bool {
     true
 }
 
-/// Only possible while there is one thread: it changes no others.
-fn become_user() {
-    let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
-    set_thread_groups(&[Gid::from_raw(GROUP)]).expect("root may set groups");
-    set_thread_res_gid(gid, gid, gid).expect("root may set the group");
-    set_thread_res_uid(uid, uid, uid).expect("root may set the user");
-    // As after an exec: without it /proc/self would go on belonging to root.
-    set_dumpable_behavior(DumpableBehavior::Dumpable).expect("a process may be inspected");
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::path::Path;
+
+    use rustix::fs::{Gid, Uid};
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+    use super::{GROUP, USER};
+
+    pub(crate) const WITHOUT_NAMESPACES: bool = false;
+
+    /// Only possible while there is one thread: it changes no others.
+    pub(crate) fn become_user() {
+        let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
+        set_thread_groups(&[Gid::from_raw(GROUP)]).expect("root may set groups");
+        set_thread_res_gid(gid, gid, gid).expect("root may set the group");
+        set_thread_res_uid(uid, uid, uid).expect("root may set the user");
+        // As after an exec: without it /proc/self would go on belonging to root.
+        set_dumpable_behavior(DumpableBehavior::Dumpable).expect("a process may be inspected");
+    }
+
+    /// Makes a folder a mount of its own.
+    pub(crate) fn bind_to_itself(folder: &Path) {
+        rustix::mount::mount_bind(folder, folder).expect("a folder can be bound");
+    }
 }
+
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    pub(crate) const WITHOUT_NAMESPACES: bool = true;
+
+    pub(crate) fn become_user() {}
+
+    pub(crate) fn bind_to_itself(_folder: &std::path::Path) {}
+}
+
+pub(crate) use platform::bind_to_itself;
 
 /// A helper process; killed when dropped.
 #[derive(Debug)]

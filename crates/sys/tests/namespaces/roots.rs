@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use spfs_sys::mount::{self, MountError, Mountpoint};
 
-use crate::harness::{As, Helper, Test, can_mount, run};
+use crate::harness::{As, Helper, Test, bind_to_itself, can_mount, run};
 use crate::spaces::{folder, for_both, mount_tmpfs, path};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -87,6 +87,7 @@ fn private_root(who: As) {
     let dir = folder();
     fs::write(dir.path().join("file"), "content").unwrap();
     run("private_root", who, &[dir.path().to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(dir.path().join("new")).unwrap(), "written inside");
 }
 
 fn private_root_helper(arguments: &[String]) {
@@ -95,6 +96,11 @@ fn private_root_helper(arguments: &[String]) {
     let mut expected = root_entries();
     let mounts_before = mount::mounts().unwrap().len();
     mount::enter_private_namespace().unwrap();
+    if mount::am_privileged() {
+        // Writable, where the root directory is going to be read-only.
+        bind_to_itself(&dir);
+        std::env::set_current_dir(&dir).unwrap();
+    }
     mount_below(&dir);
     private_root_of_root(&extra);
 
@@ -115,7 +121,7 @@ fn private_root_helper(arguments: &[String]) {
 
     assert_eq!(std::env::current_dir().unwrap(), dir);
     assert_eq!(fs::read_to_string("file").unwrap(), "content");
-    fs::write("below/new", "written inside").unwrap();
+    fs::write("new", "written inside").unwrap();
     the_system_works(pid);
 }
 
