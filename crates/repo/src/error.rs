@@ -311,6 +311,13 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// The first candidates, and how many more there are.
 fn list(candidates: &[Digest]) -> String {
-    candidates.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")
+    const SHOWN_MAX: usize = 10;
+    let shown = candidates.iter().take(SHOWN_MAX).map(Digest::to_string);
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if candidates.len() > SHOWN_MAX {
+        text += &format!(", and {} more", candidates.len() - SHOWN_MAX);
+    }
+    text
 }

@@ -119,15 +119,19 @@ pub fn find_annotation(
     Ok(None)
 }
 
-/// The object from the first repository that has it.
+/// The object from the first repository that has it, and has it undamaged.
 pub(crate) fn read_any(repositories: &[&dyn AnyRepository], digest: &Digest) -> Result<Object> {
+    let mut damaged = None;
     for repository in repositories {
         match repository.objects().read(digest) {
             Err(RepoError::UnknownObject { .. }) => {}
+            Err(error @ RepoError::DamagedObject { .. }) => {
+                damaged.get_or_insert(error);
+            }
             result => return Ok(result?.1),
         }
     }
-    Err(RepoError::UnknownObject { digest: *digest })
+    Err(damaged.unwrap_or(RepoError::UnknownObject { digest: *digest }))
 }
 
 fn read_text(repositories: &[&dyn AnyRepository], digest: &Digest) -> Result<String> {

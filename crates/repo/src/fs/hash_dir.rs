@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use spfs_model::{Digest, PartialDigest};
+use spfs_sys::publish::{self, Draft, Durability};
 
 use super::{FOLDER_MODE, is_absent};
 use crate::error::Context;
@@ -162,19 +163,28 @@ impl HashDir {
         }
     }
 
-    /// Makes the folder that a digest's file belongs into.
-    pub(super) fn make_folder(&self, digest: &Digest) -> Result<()> {
+    /// Gives a finished draft its name, durably, replacing what has that name now.
+    pub(super) fn publish_now(&self, draft: Draft, digest: &Digest) -> Result<()> {
+        let target = self.file_path(digest);
+        let is_new = self.make_folder(digest)?;
+        draft.replace(&target, Durability::Now).at("write", &target)?;
+        if is_new { publish::sync_dir(&self.path).at("sync", &self.path) } else { Ok(()) }
+    }
+
+    /// Makes the folder that a digest's file belongs into; says whether it was not there.
+    fn make_folder(&self, digest: &Digest) -> Result<bool> {
         let known = &self.made[folder_number(digest)];
         if known.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(false);
         }
         let path = self.folder_path(digest);
-        match spfs_sys::publish::mkdir_mode(&path, FOLDER_MODE) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result.at("create", &path)?,
-        }
+        let is_new = match publish::mkdir_mode(&path, FOLDER_MODE) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(RepoError::io("create", path, error)),
+        };
         known.store(true, Ordering::Relaxed);
-        Ok(())
+        Ok(is_new)
     }
 
     /// Whether the folder that a digest's file belongs into is there.

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 
 use spfs_model::{Digest, Object, PartialDigest, decode, digest, encode};
-use spfs_sys::publish::Durability;
 
 use super::hash_dir::HashDir;
 use super::{FILE_MODE, work};
@@ -76,8 +75,7 @@ impl Objects for FsObjects {
         let target = self.store.file_path(digest);
         draft.write_all(bytes).at("write", &target)?;
         draft.set_mode(FILE_MODE).at("write", &target)?;
-        self.store.make_folder(digest)?;
-        draft.replace(&target, Durability::Now).at("write", &target)
+        self.store.publish_now(draft, digest)
     }
 
     fn remove(&self, digest: &Digest) -> Result<bool> {

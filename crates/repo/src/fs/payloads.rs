@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use spfs_model::Digest;
-use spfs_sys::publish::{Draft, Durability};
+use spfs_sys::publish::Draft;
 
 use super::hash_dir::HashDir;
 use super::{FILE_MODE, work};
@@ -32,8 +32,7 @@ impl FsPayloads {
     fn place(&self, draft: Draft, digest: &Digest, mode: Option<u32>) -> Result<()> {
         let target = self.store.file_path(digest);
         draft.set_mode(payload_mode(mode)).at("write", &target)?;
-        self.store.make_folder(digest)?;
-        draft.replace(&target, Durability::Now).at("write", &target)
+        self.store.publish_now(draft, digest)
     }
 }
 

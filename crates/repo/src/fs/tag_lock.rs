@@ -26,6 +26,10 @@ const STALE_AFTER: Duration = Duration::from_secs(10);
 /// One holder that lives and does not let go is waited for so long.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
+/// How often a lock that is waited for is suspected: to look at the clock of the volume means to
+/// write to it.
+const SUSPECT_EVERY: Duration = Duration::from_millis(500);
+
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
@@ -46,12 +50,16 @@ impl TagLock {
     pub(super) fn acquire(path: &Path, tag: &dyn std::fmt::Display) -> Result<Self> {
         let mut pause = Duration::from_millis(1);
         let mut waiting: Option<(Identity, Instant)> = None;
+        let mut suspected: Option<Instant> = None;
         loop {
             if let Some(lock) = Self::create(path)? {
                 return Ok(lock);
             }
-            if let Some(lock) = Self::take_over(path)? {
-                return Ok(lock);
+            if suspected.is_none_or(|last| last.elapsed() >= SUSPECT_EVERY) {
+                suspected = Some(Instant::now());
+                if let Some(lock) = Self::take_over(path)? {
+                    return Ok(lock);
+                }
             }
             // progress is a change of hands, not the mere passing of time
             let holder = fs::metadata(path).ok().map(|metadata| identity(&metadata));

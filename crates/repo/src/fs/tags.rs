@@ -80,17 +80,31 @@ impl FsTags {
     ) -> Result<T> {
         self.locked(tag, |path, lock| {
             let mut stream = read(path)?;
+            let is_new = stream.is_empty();
             let (result, changed) = change(&mut stream)?;
             let done = match (changed, stream.is_empty()) {
                 (false, _) => true,
                 (true, true) => remove(path, lock)?,
                 (true, false) => {
                     let refuse = |source| RepoError::EncodeTag { tag: tag.to_string(), source };
-                    write(path, &stream.encode().map_err(refuse)?, lock)?
+                    let written = write(path, &stream.encode().map_err(refuse)?, lock)?;
+                    if written && is_new {
+                        self.sync_folders(path)?;
+                    }
+                    written
                 }
             };
             Ok(done.then_some(result))
         })
+    }
+
+    /// Brings the names of the folders above a new tag to disk, which may be new as well.
+    fn sync_folders(&self, path: &Path) -> Result<()> {
+        let above = path.ancestors().skip(2).take_while(|folder| folder.starts_with(&self.root));
+        for folder in above.chain(self.root.parent()) {
+            publish::sync_dir(folder).at("sync", folder)?;
+        }
+        Ok(())
     }
 
     /// Removes the folders above a tag that have nothing left in them.

@@ -271,3 +271,15 @@ fn an_edit_that_leads_back_to_a_lower_layer_is_kept() {
     let file = merged.child(spfs_model::Position::ROOT, "file".try_into().unwrap()).unwrap();
     assert_eq!(merged.node(file).object, Digest::of(b"1"));
 }
+
+#[test]
+fn an_object_that_is_damaged_here_is_read_from_the_next_repository() {
+    let (near, far) = (MemoryRepository::new(), MemoryRepository::new());
+    let a = layer(&near, 1);
+    assert_eq!(layer(&far, 1), a);
+    near.objects().remove(&a).unwrap();
+    near.objects().write_raw(&a, b"damaged").unwrap();
+    assert_eq!(resolve(&[&near, &far], &spec(a.to_string())).unwrap(), [a]);
+    let error = resolve(&[&near], &spec(a.to_string())).unwrap_err();
+    assert!(matches!(error, RepoError::DamagedObject { .. }), "{error}");
+}
