@@ -46,13 +46,7 @@ pub(crate) struct LogArgs {
     pub(crate) verbose: u8,
 
     /// Append the log to this file as well
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "SPFS_LOG_FILE",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "SPFS_LOG_FILE", hide_env_values = true)]
     pub(crate) log_file: Option<PathBuf>,
 
     /// Begin each log line with the time

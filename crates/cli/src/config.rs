@@ -168,11 +168,7 @@ pub(crate) struct OverlayFsOptions {
 
 impl Default for OverlayFsOptions {
     fn default() -> Self {
-        Self {
-            break_hardlinks: true,
-            metadata_copy_up: true,
-            redirect_dir: "Follow".to_owned(),
-        }
+        Self { break_hardlinks: true, metadata_copy_up: true, redirect_dir: "Follow".to_owned() }
     }
 }
 
@@ -247,8 +243,7 @@ pub(crate) fn load(env: &Environment) -> Result<Loaded, ConfigError> {
 
 fn load_with(system_file: &Path, env: &Environment) -> Result<Loaded, ConfigError> {
     let user_file = env.config_home().map(|dir| dir.join("spfs/spfs.toml"));
-    let files: Vec<&Path> =
-        std::iter::once(system_file).chain(user_file.as_deref()).collect();
+    let files: Vec<&Path> = std::iter::once(system_file).chain(user_file.as_deref()).collect();
     let mut merged = source::Merged::default();
     for file in files {
         merged.read_file(file)?;

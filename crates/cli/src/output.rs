@@ -124,7 +124,9 @@ fn filter_directives(verbosity: u8, spfs_log: Option<&str>, rust_log: Option<&st
 
 /// Whether stderr may be coloured: a terminal, and nobody asked for plain text.
 fn colours(env: &Environment) -> bool {
-    env.value("NO_COLOR").is_none() && env.text("TERM") != Some("dumb") && io::stderr().is_terminal()
+    env.value("NO_COLOR").is_none()
+        && env.text("TERM") != Some("dumb")
+        && io::stderr().is_terminal()
 }
 
 /// Tells the user on stderr what went wrong.
@@ -137,7 +139,11 @@ pub(crate) fn report(error: &CliError) {
 pub(crate) fn report_usage(error: &clap::Error) -> std::process::ExitCode {
     // A reader that went away while the help was printed is nobody's fault.
     error.print().unwrap_or_default();
-    if error.use_stderr() { std::process::ExitCode::from(2) } else { std::process::ExitCode::SUCCESS }
+    if error.use_stderr() {
+        std::process::ExitCode::from(2)
+    } else {
+        std::process::ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]

@@ -122,10 +122,7 @@ impl Sources {
     }
 
     /// What the first repository that has it answers; when none has, what the first one says.
-    fn first_that<T>(
-        &self,
-        ask: impl Fn(&dyn AnyRepository) -> Result<T, RepoError>,
-    ) -> Result<T> {
+    fn first_that<T>(&self, ask: impl Fn(&dyn AnyRepository) -> Result<T, RepoError>) -> Result<T> {
         let mut first_error = None;
         for repository in &self.0 {
             match ask(repository) {
@@ -215,7 +212,8 @@ fn scheme_of(address: &str) -> Option<&str> {
 fn path_of(address: &str) -> Result<PathBuf> {
     let (scheme, rest) = address.split_once(':').unwrap_or(("file", address));
     if !matches!(scheme, "file" | "fs") {
-        let error = format!("repositories of the kind '{scheme}:' are not supported yet: {address}");
+        let error =
+            format!("repositories of the kind '{scheme}:' are not supported yet: {address}");
         return Err(CliError::failed(error).hint("use a folder: a path, or 'file:PATH'"));
     }
     let path = rest.strip_prefix("//").unwrap_or(rest);

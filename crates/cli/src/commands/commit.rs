@@ -107,8 +107,7 @@ impl Args {
             (None, Some(reference), _) => {
                 let sources = repositories::sources(context, self.repo.remote.as_deref())?;
                 let stack = sources.resolve(reference)?;
-                let digest =
-                    spfs_repo::write_platform(sources.first(), &stack, self.allow_empty)?;
+                let digest = spfs_repo::write_platform(sources.first(), &stack, self.allow_empty)?;
                 self.tell(sources.first(), digest, context)?;
                 digest
             }
@@ -123,12 +122,7 @@ impl Args {
     }
 
     /// Stores a directory.
-    fn directory(
-        &self,
-        repository: &Repository,
-        path: &Path,
-        context: &Context,
-    ) -> Result<Digest> {
+    fn directory(&self, repository: &Repository, path: &Path, context: &Context) -> Result<Digest> {
         let bar = Bar::files("committing");
         let options = spfs_repo::CommitOptions {
             allow_empty: self.allow_empty,

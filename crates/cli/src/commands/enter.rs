@@ -81,7 +81,9 @@ impl Args {
                     patience: enter::PATIENCE,
                 })
             }
-            (None, Some(pid), Some(namespace)) => enter::join(&JoinPlan { startup, pid, namespace }),
+            (None, Some(pid), Some(namespace)) => {
+                enter::join(&JoinPlan { startup, pid, namespace })
+            }
             _ => return Err(CliError::usage("'spfs enter' is a step of 'spfs run'")),
         };
         match failed {

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_slip_of_the_finger_is_understood_and_nonsense_is_not() {
         assert_eq!(nearest("comit").as_deref(), Some("commit"));
-        assert_eq!(nearest("rnu").as_deref(), Some("run"));
+        assert_eq!(nearest("rum").as_deref(), Some("run"));
         assert_eq!(nearest("frobnicate"), None);
         assert_eq!(nearest("entre"), None, "hidden commands are not suggested");
     }

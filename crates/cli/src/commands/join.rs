@@ -51,9 +51,10 @@ fn runtime_of(runtimes: &Runtimes, pid: u32) -> Result<RuntimeName> {
     let namespace = spfs_sys::mount::namespace_id(pid).map_err(|source| {
         CliError::failed(format!("cannot look at process {pid}")).because(&source)
     })?;
-    let found = runtimes.list()?.into_iter().flatten().find(|listed| {
-        listed.record.config.mount_namespace.as_deref() == Some(namespace.as_str())
-    });
+    let found =
+        runtimes.list()?.into_iter().flatten().find(|listed| {
+            listed.record.config.mount_namespace.as_deref() == Some(namespace.as_str())
+        });
     match found {
         Some(listed) => Ok(listed.name.parse()?),
         None => Err(CliError::failed(format!("process {pid} is in no runtime of this storage"))),

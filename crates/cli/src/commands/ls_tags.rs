@@ -58,7 +58,8 @@ fn list(
         match entry {
             TagListing::Tag(name) => found.push(format!("{prefix}{name}")),
             TagListing::Folder(name) if recursive => {
-                let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+                let below =
+                    if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
                 list(repository, &below, true, format!("{prefix}{name}/"), found)?;
             }
             TagListing::Folder(name) => found.push(format!("{prefix}{name}/")),

@@ -33,8 +33,10 @@ impl Args {
         }
         let Some(path) = &self.path else {
             let error = format!("{} is not a blob: which file of it is meant?", self.reference);
-            return Err(CliError::failed(error)
-                .hint(format!("'spfs read {} PATH'; 'spfs ls' lists what is there", self.reference)));
+            return Err(CliError::failed(error).hint(format!(
+                "'spfs read {} PATH'; 'spfs ls' lists what is there",
+                self.reference
+            )));
         };
         let stack = sources.resolve(&self.reference)?;
         let environment = Environment::of(sources, &stack)?;
@@ -48,7 +50,9 @@ impl Args {
     /// The payload, when the reference is that of a blob.
     fn blob(&self, sources: &Sources) -> Result<Option<Digest>> {
         let single = match self.reference.parse() {
-            Ok(EnvSpec(items)) => matches!(&*items, [item] if !matches!(item, EnvItem::SpecFile(_))),
+            Ok(EnvSpec(items)) => {
+                matches!(&*items, [item] if !matches!(item, EnvItem::SpecFile(_)))
+            }
             Err(_) => true,
         };
         if !single {

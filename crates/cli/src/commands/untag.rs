@@ -35,7 +35,9 @@ impl Args {
         let has_version = self.tag.rsplit('/').next().is_some_and(|name| name.contains('~'));
         if !(self.all || self.latest || has_version) {
             let error = CliError::failed(format!("which versions of {spec} are to be removed?"));
-            return Err(error.hint(format!("--all, --latest, or one of them: {spec}~0, {spec}~1, …")));
+            return Err(
+                error.hint(format!("--all, --latest, or one of them: {spec}~0, {spec}~1, …"))
+            );
         }
         let repository = repositories::chosen(context, &self.repo)?;
         if self.all {

@@ -18,16 +18,8 @@ pub(super) enum Kind {
 }
 
 /// Sections that a variable without the double underscore may name, and files may contain.
-pub(super) const SECTIONS: &[&str] = &[
-    "user",
-    "storage",
-    "remote",
-    "filesystem",
-    "fuse",
-    "monitor",
-    "sentry",
-    "environment",
-];
+pub(super) const SECTIONS: &[&str] =
+    &["user", "storage", "remote", "filesystem", "fuse", "monitor", "sentry", "environment"];
 
 /// Members of a `[remote.NAME]` section.
 pub(super) const REMOTE_MEMBERS: &[&str] = &[

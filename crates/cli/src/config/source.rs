@@ -102,9 +102,9 @@ impl Merged {
         for (name, text) in env.texts() {
             match keys::of_variable(name) {
                 VariableKey::Other => {}
-                VariableKey::Unknown => self.warnings.push(format!(
-                    "the variable {name} sets no configuration key that spfs knows"
-                )),
+                VariableKey::Unknown => self
+                    .warnings
+                    .push(format!("the variable {name} sets no configuration key that spfs knows")),
                 VariableKey::Known(path) => {
                     let kind = keys::kind_of(&path).unwrap_or(Kind::Any);
                     let value = from_text(text, kind);
@@ -146,10 +146,9 @@ impl Merged {
                     self.lay_over(inner, path, origin)?;
                 }
                 value if keys::kind_of(path).is_some() => self.set(path, value, origin)?,
-                _ => self.warnings.push(format!(
-                    "unknown configuration key {} in {origin}",
-                    path.join(".")
-                )),
+                _ => self
+                    .warnings
+                    .push(format!("unknown configuration key {} in {origin}", path.join("."))),
             }
             path.pop();
         }
@@ -174,8 +173,7 @@ impl Merged {
         let mut table = &mut self.table;
         let Some((last, sections)) = path.split_last() else { return Ok(()) };
         for section in sections {
-            let inner =
-                table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+            let inner = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
             match inner {
                 Value::Table(inner) => table = inner,
                 // Sections never hold plain values: `lay_over` and the key table see to it.

@@ -73,7 +73,8 @@ fn unknown_keys_are_warned_about_with_their_source() {
 
 #[test]
 fn values_of_the_wrong_kind_name_key_and_source() {
-    let message = |toml: &str, variables: &[(&str, &str)]| with(toml, variables).unwrap_err().to_string();
+    let message =
+        |toml: &str, variables: &[(&str, &str)]| with(toml, variables).unwrap_err().to_string();
     let said = message("[storage]\nencoding_format = \"flat\"\n", &[]);
     assert!(said.contains("storage.encoding_format") && said.contains("FlatBuffers"), "{said}");
     let said = message("[storage]\nroot = 3\n", &[]);

@@ -71,6 +71,9 @@ impl World {
     pub(crate) fn of(user: User) -> Self {
         let dir = tempfile::Builder::new().prefix("spfs-e2e-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        if user == User::Nobody {
+            std::os::unix::fs::lchown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
         let world = Self { dir, user, root: Root::Host };
         for name in ["home", "config", "work", "bin"] {
             fs::create_dir(world.path(name)).unwrap();
@@ -128,6 +131,7 @@ impl World {
                 None => fs::write(&file, content).unwrap(),
             }
         }
+        set_usual_modes(&dir);
         self.give(&dir);
         dir
     }
@@ -228,6 +232,20 @@ impl Drop for World {
         if !std::thread::panicking() {
             assert!(described.is_empty(), "processes left behind: {described:?}");
             assert!(!mounted, "mounts left behind:\n{mounts}");
+        }
+    }
+}
+
+/// Modes are part of a digest, and must not depend on the umask of whoever runs the tests.
+fn set_usual_modes(path: &Path) {
+    if path.is_symlink() {
+        return;
+    }
+    let mode = if path.is_dir() { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            set_usual_modes(&entry.unwrap().path());
         }
     }
 }

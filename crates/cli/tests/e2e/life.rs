@@ -8,8 +8,12 @@ fn listed(world: &World) -> serde_json::Value {
     serde_json::from_str(&world.spfs(["runtime", "list", "--json"]).succeeds().stdout).unwrap()
 }
 
+/// Kills a process, and waits until it is gone with all it had open.
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    wait_for("the killed process to be gone", || {
+        std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
+    });
 }
 
 #[test]
@@ -28,9 +32,11 @@ fn nothing_is_left_when_the_last_process_has_ended() {
 fn a_runtime_lives_until_its_last_process_ends() {
     as_each_user(|world| {
         let fifo = world.path("work/fifo");
-        let script = format!("mkfifo {fifo}; (read x < {fifo}) & echo started", fifo = fifo.display());
         // The background process keeps no pipe of ours, so `run` itself can end.
-        let script = format!("{script} </dev/null >/dev/null 2>&1");
+        let script = format!(
+            "mkfifo {fifo}; (read x < {fifo}) </dev/null >/dev/null 2>&1 &",
+            fifo = fifo.display()
+        );
         world.spfs(["run", "-", "--", "sh", "-c", &script]).succeeds();
         wait_for("the background process to open the fifo", || fifo.exists());
         assert_eq!(world.runtimes().len(), 1);
@@ -100,7 +106,8 @@ fn a_kept_runtime_can_be_run_again_with_its_changes() {
         run.args(["--", "sh", "-c", "echo changed > /spfs/f; touch /spfs/new"]).succeeds();
         wait_for("the runtime to be saved", || listed(world)[0]["status"] == "saved");
         assert_eq!(listed(world)[0]["durable"], true);
-        let again = world.spfs(["run", "--rerun", "kept", "--", "sh", "-c", "cat /spfs/f; ls /spfs"]);
+        let again =
+            world.spfs(["run", "--rerun", "kept", "--", "sh", "-c", "cat /spfs/f; ls /spfs"]);
         assert_eq!(again.succeeds().stdout, "changed\nf\nnew\n");
         wait_for("the runtime to be saved", || listed(world)[0]["status"] == "saved");
         world.spfs(["run", "--rerun", "other", "--", "true"]).fails_with(1, &["other"]);

@@ -60,9 +60,7 @@ fn a_message_is_kept_as_annotation_and_shown_by_info_and_log() {
     let world = World::new();
     world.directory("tools", TOOLS);
     world.spfs(["commit", "-t", "plain", "--path", "tools"]).succeeds();
-    world
-        .spfs(["commit", "-t", "said", "-m", "Added tools", "--path", "tools"])
-        .succeeds();
+    world.spfs(["commit", "-t", "said", "-m", "Added tools", "--path", "tools"]).succeeds();
     assert_ne!(world.digest_of("plain"), world.digest_of("said"));
     let info = world.spfs(["info", "said"]).succeeds().stdout;
     assert!(info.contains("key: message") && info.contains("value: Added tools"), "{info}");
@@ -85,7 +83,8 @@ fn ls_lists_names_modes_and_whole_trees() {
     let mut lines = long.lines();
     assert!(lines.next().unwrap().starts_with("-rw-r--r-- ada 5 "), "{long}");
     assert!(lines.next().unwrap().starts_with("lrwxrwxrwx ada 8 "), "{long}");
-    let json: serde_json::Value = serde_json::from_str(&ls(&["--json", "my/layer", "lib"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&ls(&["--json", "my/layer", "lib"])).unwrap();
     assert_eq!(json[0]["name"], "data.txt");
     assert_eq!(json[0]["size"], 5);
     assert_eq!(json[1]["kind"], "symlink");
@@ -179,7 +178,9 @@ fn versions_of_a_tag_are_kept_shown_and_removed_one_by_one() {
     assert_eq!(world.digest_of("many~2"), first);
     let log = world.spfs(["log", "many"]).succeeds().stdout;
     assert_eq!(log.lines().count(), 3);
-    assert!(log.lines().nth(1).unwrap().starts_with(&format!("{} many~1 ada@host1 ", &second[..10])));
+    assert!(
+        log.lines().nth(1).unwrap().starts_with(&format!("{} many~1 ada@host1 ", &second[..10]))
+    );
     assert!(log.lines().all(|line| line.ends_with(" +00:00")), "{log}");
 
     world.spfs(["untag", "many"]).fails_with(1, &["--all", "--latest", "many~0"]);
@@ -216,9 +217,7 @@ fn another_repository_is_reached_by_path_address_and_name() {
     assert_eq!(world.spfs(["tags", "-r", &address]).succeeds().stdout, "there\n");
     let named = world.spfs(["read", "there", "--remote", "site"]);
     assert_eq!(named.env("SPFS_REMOTE_site_ADDRESS", &address).succeeds().stdout, "x");
-    world
-        .spfs(["tags", "-r", "nope"])
-        .fails_with(1, &["no remote named", "nope", "spfs config"]);
+    world.spfs(["tags", "-r", "nope"]).fails_with(1, &["no remote named", "nope", "spfs config"]);
     world
         .spfs(["tags", "-r", "http2://example.invalid:7737"])
         .fails_with(1, &["http2", "not supported yet"]);
@@ -312,7 +311,8 @@ fn external_commands_are_programs_named_after_them() {
     let program = world.path("bin/spfs-hello");
     std::fs::write(&program, "#!/bin/sh\necho \"hello $*\"\nexit 7\n").unwrap();
     std::os::unix::fs::chown(&program, None, None).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
     let outcome = world.spfs(["hello", "big", "--world"]).run();
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "hello big --world\n"));
     world.spfs(["helo"]).fails_with(1, &["spfs-helo", "PATH"]);
@@ -326,8 +326,7 @@ fn a_reader_that_goes_away_is_no_error() {
         world.spfs(["write", "-t", &format!("tag/number-{n}")]).stdin(b"x").succeeds();
     }
     // `true` never reads: the pipe is closed before or while spfs writes.
-    let mut reader =
-        std::process::Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let mut reader = std::process::Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
     let pipe = reader.stdin.take().unwrap();
     reader.wait().unwrap();
     let mut command = std::process::Command::new(world.program());

@@ -53,8 +53,8 @@ fn runtimes_nest_whatever_the_root_looks_like() {
         world.layer("a", &[("f", "a\n")]);
         world.layer("b", &[("f", "b\n")]);
         let script = "spfs run b -- cat /spfs/f; cat /spfs/f";
-        let run = world.spfs(["run", "a", "--", "sh", "-c", script]);
-        assert_eq!(run.succeeds().stdout, "b\na\n");
+        let outcome = world.spfs(["run", "a", "--", "sh", "-c", script]).succeeds();
+        assert_eq!(outcome.stdout, "b\na\n", "{outcome:#?}");
     });
 }
 

@@ -29,9 +29,12 @@ fn a_committed_directory_is_seen_exactly_as_it_was() {
 fn a_runtime_is_read_only_unless_asked() {
     as_each_user(|world| {
         world.layer("my/package", PACKAGE);
-        for command in
-            ["touch /spfs/x", "rm /spfs/lib/data.txt", "echo x >> /spfs/lib/data.txt", "chmod 700 /spfs/bin"]
-        {
+        for command in [
+            "touch /spfs/x",
+            "rm /spfs/lib/data.txt",
+            "echo x >> /spfs/lib/data.txt",
+            "chmod 700 /spfs/bin",
+        ] {
             let outcome = world.spfs(["run", "my/package", "--", "sh", "-c", command]).run();
             assert_ne!(outcome.code, 0);
             assert!(outcome.stderr.contains("Read-only file system"), "{command}: {outcome:#?}");
@@ -52,7 +55,8 @@ fn an_empty_runtime_and_one_with_edit_can_be_written() {
         }
         let script = "echo more >> /spfs/lib/data.txt && cat /spfs/lib/data.txt";
         for flags in [&["--edit"][..], &["-e"], &["--no-edit", "--edit"]] {
-            let run = world.spfs(["run"]).args(flags).args(["my/package", "--", "sh", "-c", script]);
+            let run =
+                world.spfs(["run"]).args(flags).args(["my/package", "--", "sh", "-c", script]);
             assert_eq!(run.succeeds().stdout, "data\nmore\n");
         }
         assert_eq!(world.spfs(["read", "my/package", "lib/data.txt"]).succeeds().stdout, "data\n");
@@ -64,7 +68,8 @@ fn programs_in_spfs_can_be_executed() {
     as_each_user(|world| {
         let dir = world.directory("package", PACKAGE);
         let tool = dir.join("bin/tool");
-        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         world.spfs(["commit", "-t", "p", "--path"]).arg(&dir).succeeds();
         let run = world.spfs(["run", "p", "--", "/spfs/bin/tool"]);
         assert_eq!(run.succeeds().stdout, "tool\n");
@@ -128,9 +133,8 @@ fn signals_reach_the_command_and_its_end_reaches_the_caller() {
     as_each_user(|world| {
         // The command's pid is the pid of `spfs run`: no process in between.
         let script = "trap 'echo got; exit 5' TERM; echo $$; while :; do sleep 0.05; done";
-        let mut child = world
-            .spfs(["run", "-", "--", "sh", "-c", script])
-            .spawn(Stdio::null(), Stdio::piped());
+        let mut child =
+            world.spfs(["run", "-", "--", "sh", "-c", script]).spawn(Stdio::null(), Stdio::piped());
         let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
@@ -279,14 +283,15 @@ fn backends_that_cannot_do_it_are_refused_with_the_one_that_can() {
         .fails_with(1, &["Nonsense", "FuseWithScratch"]);
     let read_only = world.spfs(["run", "--backend", "FuseOnly", "a", "--", "cat", "/spfs/f"]);
     assert_eq!(read_only.succeeds().stdout, "content");
-    assert_eq!(world.runtimes(), Vec::<String>::new());
+    wait_for("the runtime to end", || world.runtimes().is_empty());
 }
 
 #[test]
 fn an_overlay_backend_from_the_configuration_is_served_with_one_warning() {
     as_each_user(|world| {
         world.layer("a", &[("f", "content")]);
-        let run = world.spfs(["run", "--edit", "a", "--", "sh", "-c", "echo x > /spfs/f; cat /spfs/f"]);
+        let run =
+            world.spfs(["run", "--edit", "a", "--", "sh", "-c", "echo x > /spfs/f; cat /spfs/f"]);
         let outcome = run.env("SPFS_FILESYSTEM_BACKEND", "OverlayFsWithRenders").succeeds();
         assert_eq!(outcome.stdout, "x\n");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");

@@ -17,7 +17,8 @@ fn disk_usage_of_a_file_is_not_zero() {
 #[test]
 fn no_daemon_is_left_after_a_read_only_runtime() {
     as_each_user(|world| {
-        let run = world.spfs(["run", "-", "--no-edit", "--", "sh", "-c", "test -n \"$SPFS_RUNTIME\""]);
+        let run =
+            world.spfs(["run", "-", "--no-edit", "--", "sh", "-c", "test -n \"$SPFS_RUNTIME\""]);
         run.env("SPFS_FILESYSTEM_BACKEND", "FuseOnly").succeeds();
         world.settle();
     });

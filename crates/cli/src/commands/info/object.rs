@@ -76,10 +76,9 @@ fn describe(
         Object::Layer(layer) => {
             lines.push("layer:".to_owned());
             lines.push(format!(" refs: {}", names.show(digest)));
-            let manifest = layer.manifest.map_or_else(
-                || "None".to_owned(),
-                |manifest| names.digest(&manifest),
-            );
+            let manifest = layer
+                .manifest
+                .map_or_else(|| "None".to_owned(), |manifest| names.digest(&manifest));
             lines.push(format!(" manifest: {manifest}"));
             lines.extend(describe_annotations(layer, sources)?);
         }
