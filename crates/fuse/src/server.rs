@@ -354,7 +354,16 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyWrite,
     ) {
         let kill = platform::kill_on_write(write_flags, caller(req));
-        match self.call(Op::Write, id, |edge| edge.write(fh, offset, data, kill)) {
+        let collected =
+            self.options.writeback && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let written = self.call(Op::Write, id, |edge| {
+            if collected && !kill {
+                edge.write_back(fh, offset, data)
+            } else {
+                edge.write(fh, offset, data, kill)
+            }
+        });
+        match written {
             Ok(count) => reply.written(count),
             Err(errno) => reply.error(errno),
         }

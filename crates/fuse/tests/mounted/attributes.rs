@@ -236,3 +236,27 @@ fn a_file_with_content_occupies_blocks() {
     fs::write(mount.path("file"), [1; 100]).unwrap();
     assert_ne!(fs::metadata(mount.path("file")).unwrap().blocks(), 0);
 }
+
+#[test]
+fn the_kernel_and_the_core_agree_on_times_when_the_kernel_tells_none() {
+    let Some(mount) = support::model() else { return };
+    let mut silent = 0;
+    for turn in 0..20 {
+        let name = format!("{turn}");
+        let path = mount.path(&name);
+        // Made and written at one tick of the kernel's clock, which then has no time to tell;
+        // written back to us at a later one.
+        let ((), requests) = mount.requests_of(|| {
+            let mut file = File::create(&path).unwrap();
+            file.write_all(b"content").unwrap();
+            let written = spfs_sys::clock::now();
+            support::wait_until("the clock has moved on", || spfs_sys::clock::now() > written);
+        });
+        silent += u32::from(requests.of(spfs_fuse::Op::Setattr) == 0);
+        let seen = fs::metadata(&path).unwrap();
+        let attr = spfs_vfs::api::Vfs::getattr(&**mount.fs(), mount.ino(&name)).unwrap();
+        assert_eq!((seen.mtime(), seen.mtime_nsec()), (attr.mtime.secs, attr.mtime.nanos.into()));
+        assert_eq!((seen.ctime(), seen.ctime_nsec()), (attr.ctime.secs, attr.ctime.nanos.into()));
+    }
+    println!("{silent} of 20 files needed no SETATTR");
+}

@@ -19,8 +19,7 @@ fn a_name_that_is_known_to_be_missing_is_not_asked_for_again() {
     };
     let ((), first) = mount.requests_of(missing);
     assert_eq!(first.of(Op::Lookup), 1);
-    let ((), second) = mount.requests_of(|| (0..10).for_each(|_| missing()));
-    assert_eq!(second.total(), second.of(Op::Statfs));
+    mount.needs_at_most(&[], || (0..10).for_each(|_| missing()));
     // It comes to exist the ordinary way.
     fs::write(mount.path("missing"), b"here").unwrap();
     assert_eq!(fs::read(mount.path("missing")).unwrap(), b"here");
@@ -35,8 +34,7 @@ fn a_known_file_is_not_asked_for_again() {
     fs::write(mount.path("a/b/c/file"), b"content").unwrap();
     let stat = || support::stat(mount.path("a/b/c/file"));
     stat();
-    let ((), requests) = mount.requests_of(|| (0..10).for_each(|_| stat()));
-    assert_eq!(requests.total(), requests.of(Op::Statfs), "{requests:?}");
+    mount.needs_at_most(&[], || (0..10).for_each(|_| stat()));
 }
 
 #[test]
@@ -45,8 +43,8 @@ fn content_stays_known_from_one_open_to_the_next() {
     fs::write(mount.path("file"), vec![1; 500_000]).unwrap();
     let read = || assert_eq!(fs::read(mount.path("file")).unwrap().len(), 500_000);
     read();
-    let ((), requests) = mount.requests_of(read);
-    assert_eq!((requests.of(Op::Read), requests.of(Op::Open)), (0, 1), "{requests:?}");
+    // With a writeback cache the kernel asks for the attributes after every close.
+    mount.needs_at_most(&[(Op::Open, 1), (Op::Getattr, 1)], read);
 }
 
 #[test]
@@ -58,9 +56,7 @@ fn a_listing_stays_known() {
     let list = || assert_eq!(fs::read_dir(mount.root()).unwrap().count(), 100);
     list();
     list();
-    let ((), requests) = mount.requests_of(list);
-    let listed = requests.of(Op::Readdir) + requests.of(Op::Readdirplus);
-    assert_eq!((listed, requests.of(Op::Opendir)), (0, 0), "{requests:?}");
+    mount.needs_at_most(&[], list);
 }
 
 #[test]
@@ -87,9 +83,8 @@ fn a_listing_brings_the_attributes_along() {
 fn a_symbolic_link_is_read_once() {
     let Some(mount) = support::model() else { return };
     symlink("target", mount.path("link")).unwrap();
-    let ((), requests) =
-        mount.requests_of(|| (0..5).for_each(|_| drop(fs::read_link(mount.path("link")).unwrap())));
-    assert_eq!(requests.of(Op::Readlink), 1);
+    fs::read_link(mount.path("link")).unwrap();
+    mount.needs_at_most(&[], || assert!(fs::read_link(mount.path("link")).is_ok()));
 }
 
 #[test]
@@ -147,13 +142,11 @@ fn without_writeback_closing_after_reading_leaves_attributes_known() {
     let mut content = String::new();
     File::open(mount.path("file")).unwrap().read_to_string(&mut content).unwrap();
     fs::metadata(mount.path("file")).unwrap();
-    let ((), requests) = mount.requests_of(|| {
-        fs::metadata(mount.path("file")).unwrap();
+    mount.needs_at_most(&[(Op::Open, 1)], || {
+        support::stat(mount.path("file"));
         assert_eq!(fs::read(mount.path("file")).unwrap(), b"content");
-        fs::metadata(mount.path("file")).unwrap();
+        support::stat(mount.path("file"));
     });
-    assert_eq!(requests.waited_for() - requests.of(Op::Statfs), 1, "{requests:?}");
-    assert_eq!(requests.of(Op::Open), 1);
     // Writing works as ever, only each write comes by itself.
     let file = File::options().write(true).open(mount.path("file")).unwrap();
     let ((), requests) = mount.requests_of(|| {

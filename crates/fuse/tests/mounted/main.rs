@@ -15,6 +15,7 @@ mod support;
 
 mod attributes;
 mod caching;
+mod core;
 mod files;
 mod lifecycle;
 mod listing;

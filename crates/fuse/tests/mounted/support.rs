@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use spfs_fuse::{Options, Requests, Session, Single, ViewId, Views, serve_views};
+use spfs_fuse::{Op, Options, Requests, Session, Single, ViewId, Views, serve_views};
 use spfs_testkit::ModelFs;
 use spfs_vfs::api::{Ino, Name, Vfs};
 
@@ -120,6 +120,23 @@ impl<V: Vfs, W: Views<Vfs = V>> Mounted<V, W> {
         (value, self.session().requests().since(&before))
     }
 
+    /// Checks that the kernel knows enough for `work` to need no more than `most`. What it knows it
+    /// may drop at any time, when somebody on this machine needs memory: one try of five must do.
+    pub(crate) fn needs_at_most(&self, most: &[(Op, u64)], mut work: impl FnMut()) {
+        let silent = [Op::Statfs, Op::Release, Op::Forget];
+        let mut tries = Vec::new();
+        for _ in 0..5 {
+            let ((), requests) = self.requests_of(&mut work);
+            let allowed = |op| most.iter().find(|row| row.0 == op).map_or(0, |row| row.1);
+            let asked = |op: &&Op| !silent.contains(op) && requests.of(**op) > allowed(**op);
+            if Op::ALL.iter().find(asked).is_none() {
+                return;
+            }
+            tries.push(requests);
+        }
+        panic!("more than {most:?} each time: {tries:#?}");
+    }
+
     /// Waits until the kernel has sent what it still had to send: when a request of ours goes
     /// through and nothing else came meanwhile, twice.
     pub(crate) fn settle(&self) {
@@ -133,7 +150,7 @@ impl<V: Vfs, W: Views<Vfs = V>> Mounted<V, W> {
             std::thread::yield_now();
             let after = self.session().requests();
             let new = after.since(&before);
-            quiet = if new.total() == new.of(spfs_fuse::Op::Statfs) { quiet + 1 } else { 0 };
+            quiet = if new.total() == new.of(Op::Statfs) { quiet + 1 } else { 0 };
             before = after;
         }
     }
