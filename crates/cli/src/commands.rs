@@ -1,6 +1,8 @@
 //! The commands, one file each: parse, one call, print.
 
 mod active;
+pub(crate) mod check;
+pub(crate) mod clean;
 pub(crate) mod commit;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -19,6 +21,8 @@ pub(crate) mod man;
 mod names;
 mod objects;
 pub(crate) mod platforms;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod read;
 pub(crate) mod reset;
 pub(crate) mod run;
@@ -27,6 +31,7 @@ pub(crate) mod search;
 pub(crate) mod shell;
 pub(crate) mod tag;
 pub(crate) mod tags;
+mod transfer;
 mod tree;
 pub(crate) mod untag;
 pub(crate) mod version;

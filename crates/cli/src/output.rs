@@ -1,4 +1,4 @@
-//! The only place that prints: results to stdout, logs and errors to stderr.
+//! The only place that prints: results to stdout, logs, questions and errors to stderr.
 //!
 //! A reader that went away (`spfs tags | head -1`) is no error: the command ends quietly and
 //! successfully, as other tools do.
@@ -144,6 +144,17 @@ pub(crate) fn report_usage(error: &clap::Error) -> std::process::ExitCode {
     } else {
         std::process::ExitCode::SUCCESS
     }
+}
+
+/// Asks on stderr and reads the answer from stdin; anything but yes is no.
+pub(crate) fn confirm(question: &str) -> Result<bool> {
+    let asked = write!(io::stderr().lock(), "{question} (y/N) ");
+    asked.map_err(CliError::writing_output)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|source| {
+        CliError::failed("cannot read the answer from standard input").because(&source)
+    })?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 #[cfg(test)]

@@ -29,7 +29,12 @@ pub(crate) fn local(context: &Context) -> Result<Repository> {
 
 /// The repository that the flags name, else the local one.
 pub(crate) fn chosen(context: &Context, args: &RepoArgs) -> Result<Repository> {
-    match &args.remote {
+    named_or_local(context, args.remote.as_deref())
+}
+
+/// That repository, else the local one.
+pub(crate) fn named_or_local(context: &Context, name: Option<&str>) -> Result<Repository> {
+    match name {
         Some(name) => remote(context, name),
         None => local(context),
     }
@@ -167,7 +172,7 @@ fn configured_secondaries(config: &Config) -> impl Iterator<Item = &str> {
 }
 
 /// Another repository by configured name, address or path.
-fn remote(context: &Context, name: &str) -> Result<Repository> {
+pub(crate) fn remote(context: &Context, name: &str) -> Result<Repository> {
     let config = context.config()?;
     if let Some(remote) = config.remote.get(name) {
         return configured(name, remote, context);

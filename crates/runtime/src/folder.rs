@@ -5,8 +5,9 @@
 //! says "running" is how a crash is told. The folder may be taken away by whoever holds that lock,
 //! so a lock counts only while the locked file is still the one in the folder.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ pub(crate) const RUNTIMES: &str = "runtimes";
 
 /// The file whose lock says who serves the runtime.
 const LOCK: &str = "lock";
+
+/// What the name of a folder begins with while it is being removed.
+const GONE: &str = "gone#";
 
 /// The folder of one runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,16 +132,46 @@ impl RuntimeFolder {
     }
 
     /// Removes the folder and everything in it.
+    ///
+    /// It loses its name first, so that what a crash leaves is no half of a runtime.
     pub fn remove(&self, lock: FolderLock) -> Result<(), RuntimeError> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.failed("remove the folder", error))
-            }
-            _ => {
-                drop(lock);
-                Ok(())
+        let failed = |source| self.failed("remove the folder", source);
+        let gone = self.gone_path();
+        remove_all(&gone).map_err(failed)?;
+        match fs::rename(&self.path, &gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        drop(lock);
+        remove_all(&gone).map_err(failed)
+    }
+
+    /// The name cannot be one of a runtime.
+    fn gone_path(&self) -> PathBuf {
+        let mut name = OsString::from(GONE);
+        name.push(self.path.file_name().unwrap_or_default());
+        self.path.with_file_name(name)
+    }
+
+    /// Removes what removals that were cut off have left.
+    pub(crate) fn remove_gone(storage_root: &Path) {
+        let entries = fs::read_dir(storage_root.join(RUNTIMES));
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
+                // It may be another user's, or somebody is at it.
+                drop(remove_all(&entry.path()));
             }
         }
+    }
+
+    /// The record while it waits for being saved.
+    pub(crate) fn pending_record(&self) -> PathBuf {
+        self.path.join("record.json")
+    }
+
+    /// Whether there is a scratch area, which may hold somebody's work.
+    pub(crate) fn has_changes(&self) -> bool {
+        fs::symlink_metadata(self.path.join("journal")).is_ok()
     }
 
     /// Where the serving process listens. The path may be longer than the address of a socket:
@@ -156,22 +190,6 @@ impl RuntimeFolder {
         }
     }
 
-    /// Returns the end of the log, at most `lines` lines.
-    pub fn log_tail(&self, lines: usize) -> String {
-        const TAIL_BYTES_MAX: u64 = 16 * 1024;
-        let read = || -> io::Result<String> {
-            let mut file = File::open(self.log())?;
-            let size = file.metadata()?.len();
-            file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES_MAX)))?;
-            let mut bytes = Vec::new();
-            file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let text = read().unwrap_or_default();
-        let skip = text.lines().count().saturating_sub(lines);
-        text.lines().skip(skip).collect::<Vec<_>>().join("\n")
-    }
-
     fn failed(&self, doing: &'static str, source: io::Error) -> RuntimeError {
         RuntimeError::Folder { doing, path: self.path.clone(), source }
     }
@@ -182,6 +200,13 @@ impl RuntimeFolder {
 fn shared_folder(path: &Path) -> io::Result<()> {
     match publish::mkdir_mode(path, 0o1777) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
@@ -257,12 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_of_the_log_is_its_last_lines() {
+    fn a_removal_that_was_cut_off_is_finished_later() {
         let root = tempfile::tempdir().unwrap();
         let folder = folder(root.path());
-        assert_eq!(folder.log_tail(3), "");
         folder.create().unwrap();
-        fs::write(folder.log(), "a\nb\nc\nd\n").unwrap();
-        assert_eq!(folder.log_tail(2), "c\nd");
+        let lock = folder.lock().unwrap().unwrap();
+        // As after a crash of an earlier removal.
+        fs::create_dir_all(folder.gone_path().join("scratch")).unwrap();
+        folder.remove(lock).unwrap();
+        assert!(!folder.gone_path().exists());
+        fs::create_dir_all(folder.gone_path().join("scratch")).unwrap();
+        RuntimeFolder::remove_gone(root.path());
+        assert_eq!(fs::read_dir(root.path().join(RUNTIMES)).unwrap().count(), 0);
     }
 }

@@ -24,5 +24,5 @@ pub use live::{Kernel, LiveError, LiveRuntime, ModeError};
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};
 pub use record::{Author, RecordConfig, RecordError, RecordStatus, RuntimeRecord, Unknown};
-pub use runtimes::{Listed, NewRuntime, PruneStrategy, RemoveOptions, Rerun, Runtimes};
+pub use runtimes::{Listed, NewRuntime, PruneStrategy, Pruned, RemoveOptions, Rerun, Runtimes};
 pub use status::{ForeignStatus, RuntimeStatus};

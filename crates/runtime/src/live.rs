@@ -79,6 +79,8 @@ struct State {
     stack: LiveStack,
     /// Payloads that the view believes to be stored although the commit they were taken for failed.
     unstored: HashSet<Digest>,
+    /// The end has been noted: a record that is saved now would outlive its runtime.
+    ended: bool,
 }
 
 impl LiveRuntime {
@@ -111,7 +113,7 @@ impl LiveRuntime {
             sources,
             view,
             seen: Mutex::new(record.clone()),
-            state: Mutex::new(State { record, stack, unstored: HashSet::new() }),
+            state: Mutex::new(State { record, stack, unstored: HashSet::new(), ended: false }),
         };
         live.set_view_editable(editable)?;
         Ok(live)
@@ -137,14 +139,26 @@ impl LiveRuntime {
         self.seen.lock().clone()
     }
 
-    /// Notes that the runtime runs now.
+    /// Notes that the runtime runs now, in its folder. [`LiveRuntime::save`] follows, when there is
+    /// time for it.
     pub fn started(&self, owner: u32, namespace: &str) -> Result<(), LiveError> {
-        self.update(&mut self.state.lock(), |record| {
-            record.status.running = true;
-            record.status.owner = Some(owner);
-            record.status.monitor = Some(std::process::id());
-            record.config.mount_namespace = Some(namespace.to_owned());
-        })
+        let mut state = self.state.lock();
+        state.record.status.running = true;
+        state.record.status.owner = Some(owner);
+        state.record.status.monitor = Some(std::process::id());
+        state.record.config.mount_namespace = Some(namespace.to_owned());
+        self.runtimes.save_later(&state.record)?;
+        *self.seen.lock() = state.record.clone();
+        Ok(())
+    }
+
+    /// Saves the record, unless the runtime has ended.
+    pub fn save(&self) -> Result<(), LiveError> {
+        let state = self.state.lock();
+        if state.ended {
+            return Ok(());
+        }
+        Ok(self.runtimes.save(&state.record)?)
     }
 
     /// Ends the runtime when its mount is gone: a durable one is noted as ended, another one is
@@ -152,6 +166,7 @@ impl LiveRuntime {
     pub fn end(&self, lock: FolderLock) -> Result<(), LiveError> {
         let mut state = self.state.lock();
         if !state.record.config.durable {
+            state.ended = true;
             return Ok(self.runtimes.delete(&self.name, lock)?);
         }
         self.view.sync().map_err(|source| self.view_failed("save", source))?;
@@ -161,7 +176,9 @@ impl LiveRuntime {
             record.status.owner = None;
             record.status.monitor = None;
             record.config.mount_namespace = None;
-        })
+        })?;
+        state.ended = true;
+        Ok(())
     }
 
     /// Takes no more changes, after what was written before: the runtime is about to end while
@@ -283,7 +300,8 @@ impl LiveRuntime {
     ) -> Result<(), LiveError> {
         let before = state.record.clone();
         change(&mut state.record);
-        if state.record == before {
+        if state.ended || state.record == before {
+            state.record = before;
             return Ok(());
         }
         if let Err(error) = self.runtimes.save(&state.record) {

@@ -4,6 +4,10 @@
 //! `spfs/runtimes/meta/NAME` leads to a blob with the document, `spfs/runtimes/data/NAME` to a
 //! platform of the stack, which keeps the layers from being cleaned away. A record has one writer
 //! at a time: whoever holds the lock on the runtime's folder.
+//!
+//! Saving a record waits for the disk several times, and a start should take no longer than the
+//! command itself: so what a start writes stands in the runtime's folder at first, where it counts
+//! for more than what was saved, and the daemon saves it when the command runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use spfs_repo::Repository;
 
 use crate::backend::{Capability, MountBackend};
 use crate::error::RuntimeError;
-use crate::folder::{FolderLock, RUNTIMES, RuntimeFolder};
+use crate::folder::{FolderLock, RuntimeFolder};
 use crate::name::RuntimeName;
 use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
 use crate::status::{RuntimeStatus, Surroundings};
@@ -92,6 +96,9 @@ pub enum PruneStrategy {
     CreatedBefore(Timestamp),
 }
 
+/// What became of a runtime that was chosen to be removed.
+pub type Pruned = (RuntimeName, Result<(), RuntimeError>);
+
 impl Runtimes {
     /// The runtimes of the storage root that `repository` is.
     pub fn new(repository: Arc<Repository>, user: String, host: String) -> Self {
@@ -124,13 +131,13 @@ impl Runtimes {
         let Some(lock) = folder.lock()? else {
             return Err(RuntimeError::Exists { name });
         };
-        if self.has(&name)? {
+        // Changes without a record are those of a runtime whose record was lost.
+        if self.has(&name)? || folder.has_changes() {
             return Err(RuntimeError::Exists { name });
         }
         let record = self.new_record(&name, &folder, new);
-        if let Err(error) = self.save(&record) {
-            // The first error is the one to report; a folder without record is cleaned later.
-            drop(self.delete_documents(&name));
+        if let Err(error) = self.save_later(&record) {
+            // The first error is the one to report; what is left is cleaned later.
             drop(folder.remove(lock));
             return Err(error);
         }
@@ -199,7 +206,7 @@ impl Runtimes {
         record.status.monitor = None;
         record.status.command = command_text(how.command);
         record.status.started = Some(time_text(now()));
-        self.save(&record)?;
+        self.save_later(&record)?;
         Ok(record)
     }
 
@@ -220,9 +227,8 @@ impl Runtimes {
 
     /// Lists all runtimes, sorted by name. One that cannot be read is an error of its own.
     pub fn list(&self) -> Result<Vec<Result<Listed, RuntimeError>>, RuntimeError> {
-        let mut names = self.names()?;
-        names.sort();
-        Ok(names
+        Ok(self
+            .names()?
             .into_iter()
             .filter_map(|name| match self.look_up(&name) {
                 // It ended between the listing and now.
@@ -252,15 +258,16 @@ impl Runtimes {
 
     /// Removes a runtime that nobody uses.
     pub fn remove(&self, name: &RuntimeName, options: RemoveOptions) -> Result<(), RuntimeError> {
+        let folder = self.folder(name);
         let record = match self.read(name) {
             // Whatever it says, its user wants it gone.
             Err(RuntimeError::Record(_)) => None,
+            Err(RuntimeError::Unknown { .. }) if folder.exists() => None,
             other => Some(other?),
         };
         if let Some(record) = &record {
             self.check_removal(name, record, options)?;
         }
-        let folder = self.folder(name);
         if !folder.exists() {
             return self.delete_documents(name);
         }
@@ -315,7 +322,7 @@ impl Runtimes {
         &self,
         strategy: PruneStrategy,
         options: RemoveOptions,
-    ) -> Result<Vec<(RuntimeName, Result<(), RuntimeError>)>, RuntimeError> {
+    ) -> Result<Vec<Pruned>, RuntimeError> {
         let mut pruned = Vec::new();
         for listed in self.list()?.into_iter().flatten() {
             let old = match strategy {
@@ -337,10 +344,8 @@ impl Runtimes {
     /// Removes what starts and ends that were cut off have left: folders without a record, and
     /// transient runtimes of this user that are not running and hold no changes.
     pub fn clean_leftovers(&self) -> Result<(), RuntimeError> {
-        let folders = std::fs::read_dir(self.root().join(RUNTIMES));
-        for entry in folders.into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(Ok(name)) = name.to_str().map(str::parse::<RuntimeName>) else { continue };
+        RuntimeFolder::remove_gone(self.root());
+        for name in self.folders() {
             // Those of others cannot be locked, and are theirs to clean.
             if let Ok(Some(lock)) = self.folder(&name).lock()
                 && self.is_leftover(&name)?
@@ -355,7 +360,7 @@ impl Runtimes {
     /// For a folder whose lock is held by the caller.
     fn is_leftover(&self, name: &RuntimeName) -> Result<bool, RuntimeError> {
         let record = match self.read(name) {
-            Err(RuntimeError::Unknown { .. }) => return Ok(true),
+            Err(RuntimeError::Unknown { .. }) => return Ok(!self.folder(name).has_changes()),
             // Somebody may want to look at it.
             Err(RuntimeError::Record(_)) => return Ok(false),
             other => other?,

@@ -181,6 +181,7 @@ impl Opened {
         let view = Arc::clone(live.view());
         let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
+        live.started(entered.pid, &entered.namespace)?;
         let mount = Mount { namespace: entered.namespace, pid: entered.pid };
         let control = Arc::new(MountedRuntime::new(live, session, mount));
         Ok(Mounted { runtimes, control, listener, lock })
@@ -256,8 +257,8 @@ async fn serve_until_the_end(
     let stopped = async { drop(stopped.await) };
     let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
     // Nobody waits for these; the runtime runs already.
-    let (noting, runtimes) = (Arc::clone(control), runtimes.clone());
-    tokio::task::spawn_blocking(move || note_start(&noting, &runtimes));
+    let (saving, runtimes) = (Arc::clone(control), runtimes.clone());
+    tokio::task::spawn_blocking(move || tidy_up(&saving, &runtimes));
     let session = Arc::clone(control);
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
@@ -288,8 +289,9 @@ async fn serve_until_the_end(
     Ok(end)
 }
 
-fn note_start(control: &MountedRuntime, runtimes: &Runtimes) {
-    if let Err(error) = control.note_start() {
+/// What a start put off: the record is saved, and what earlier runtimes left is removed.
+fn tidy_up(control: &MountedRuntime, runtimes: &Runtimes) {
+    if let Err(error) = control.live().save() {
         tracing::error!("{}", chain(&error));
     }
     if let Err(error) = runtimes.clean_leftovers() {

@@ -58,6 +58,10 @@ impl Handshake {
         }
     }
 
+    #[expect(
+        clippy::unbuffered_bytes,
+        reason = "a buffer would take bytes of what comes after the line"
+    )]
     fn line(&self) -> io::Result<String> {
         let mut line = Vec::new();
         for byte in (&self.stream).take(LINE_BYTES_MAX).bytes() {

@@ -56,12 +56,6 @@ impl MountedRuntime {
         &self.live
     }
 
-    /// Notes in the record that the runtime runs.
-    pub(crate) fn note_start(&self) -> Result<(), LiveError> {
-        let Mount { namespace, pid } = &self.mount.mount;
-        self.live.started(*pid, namespace)
-    }
-
     /// Waits for the end of the mount.
     pub(crate) fn wait(&self) -> io::Result<()> {
         self.mount.session.wait()

@@ -1,5 +1,5 @@
 //! The messages and stubs of `proto/vfs.proto`.
 
-#![expect(unreachable_pub, clippy::use_self, reason = "generated code")]
+#![expect(unreachable_pub, reason = "generated code")]
 
 tonic::include_proto!("spfs_vfs");

@@ -33,6 +33,9 @@ pub(crate) enum RemountError {
     Failed { reason: String },
 }
 
+/// How often another process is tried when one has ended meanwhile.
+const ATTEMPTS: usize = 5;
+
 /// Changes the mount that is in `namespace`. `first` is the process to try first.
 pub(crate) fn set_read_only(
     namespace: &str,
@@ -40,13 +43,20 @@ pub(crate) fn set_read_only(
     read_only: bool,
 ) -> Result<(), RemountError> {
     let is_there = |pid: u32| mount::namespace_id(pid).is_ok_and(|id| id == namespace);
-    let pid = if is_there(first) {
-        Some(first)
-    } else {
-        mount::processes_in_mount_namespace(namespace).unwrap_or_default().first().copied()
-    };
-    let pid = pid.ok_or_else(|| RemountError::Nobody { namespace: namespace.to_owned() })?;
-    let program = spfs_sys::process::own_executable()
+    let mut failed = RemountError::Nobody { namespace: namespace.to_owned() };
+    for _ in 0..ATTEMPTS {
+        let found = || mount::processes_in_mount_namespace(namespace).ok()?.first().copied();
+        let Some(pid) = Some(first).filter(|pid| is_there(*pid)).or_else(found) else { break };
+        match run_child(namespace, pid, read_only) {
+            Err(error @ RemountError::Failed { .. }) if !is_there(pid) => failed = error,
+            other => return other,
+        }
+    }
+    Err(failed)
+}
+
+fn run_child(namespace: &str, pid: u32, read_only: bool) -> Result<(), RemountError> {
+    let program = own_program()
         .map_err(|source| RemountError::Start { program: DAEMON_NAME.into(), source })?;
     let mut command = Command::new(&program);
     command.arg0(DAEMON_NAME).arg("remount").arg("--pid").arg(pid.to_string());
@@ -66,6 +76,12 @@ pub(crate) fn set_read_only(
             Err(RemountError::Failed { reason })
         }
     }
+}
+
+/// This program, also when its path cannot be seen from here: it may lie in a runtime.
+fn own_program() -> io::Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() { Ok(link.to_owned()) } else { spfs_sys::process::own_executable() }
 }
 
 /// The child.

@@ -380,7 +380,6 @@ impl<V: Vfs> Session<V> {
     fn call_file(&mut self, call: &Call) -> Result<Outcome> {
         match *call {
             Call::Open { slot, node, access } => {
-                self.files[slot] = None;
                 let file = self.vfs().open(self.ino(node), access)?;
                 self.files[slot] = Some(OpenFile { node, access, file });
                 return Ok(Outcome::Done);

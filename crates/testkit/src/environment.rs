@@ -95,6 +95,14 @@ pub fn open_directory() -> io::Result<TempDir> {
     Ok(dir)
 }
 
+/// Makes a directory for a test that makes many files: in memory where the machine has such a
+/// volume, unless `TMPDIR` says otherwise.
+pub fn memory_directory() -> io::Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let asked = std::env::var_os("TMPDIR").is_some();
+    if memory.is_dir() && !asked { TempDir::new_in(memory) } else { TempDir::new() }
+}
+
 /// A mounted file system and what serves it.
 #[derive(Debug)]
 pub struct Mounted<G> {

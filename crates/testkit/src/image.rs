@@ -33,6 +33,8 @@ pub struct ImageNode {
     pub owner: Owner,
     pub rdev: u64,
     pub times: Times,
+    /// The number of the inode: not compared.
+    pub ino: Ino,
     /// The first path of the same inode.
     pub first_name: TreePath,
     /// Content of a file, target of a symbolic link.
@@ -72,6 +74,14 @@ impl fmt::Debug for ImageNode {
             write!(f, " {}={} bytes", name.escape_ascii(), value.len())?;
         }
         Ok(())
+    }
+}
+
+impl ImageNode {
+    fn forget_written(&mut self) {
+        self.content.clear();
+        self.perm &= 0o777;
+        self.xattrs.remove(b"security.capability".as_slice());
     }
 }
 
@@ -115,7 +125,7 @@ impl Image {
             let Some(theirs) = other.nodes.get(path) else {
                 return Some(format!("{path:?} is missing; expected {node:?}"));
             };
-            let mut theirs = theirs.clone();
+            let mut theirs = ImageNode { ino: node.ino, ..theirs.clone() };
             if times(node, &theirs) {
                 theirs.times = node.times;
             }
@@ -132,6 +142,23 @@ impl Image {
     /// Whether two images hold the same except for times.
     pub fn same_but_times(&self, other: &Self) -> bool {
         self.difference(other, &|_, _| true).is_none()
+    }
+
+    /// The same, and except for what a write changes of one inode of this image: its content, and
+    /// the privileges that go with it.
+    pub fn same_but_times_and(&self, other: &Self, written: Option<Ino>) -> bool {
+        let Some(written) = written else { return self.same_but_times(other) };
+        let (mut ours, mut theirs) = (self.clone(), other.clone());
+        for (path, node) in &mut ours.nodes {
+            if node.ino != written {
+                continue;
+            }
+            node.forget_written();
+            if let Some(node) = theirs.nodes.get_mut(path) {
+                node.forget_written();
+            }
+        }
+        ours.same_but_times(&theirs)
     }
 }
 
@@ -184,6 +211,7 @@ impl<V: Vfs> Reader<'_, V> {
             first_name.clone_from(&entry.0);
         }
         let node = ImageNode {
+            ino,
             file_type: attr.file_type,
             perm: attr.perm,
             nlink: attr.nlink,

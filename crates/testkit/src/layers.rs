@@ -17,8 +17,10 @@ use crate::ops::Rng;
 
 mod payloads;
 mod random;
+mod read;
 
 pub use payloads::PayloadStore;
+pub use read::{tree_of_merged, tree_of_vfs};
 
 /// What a layer says of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,9 +200,15 @@ impl BaseStack {
         }
     }
 
-    /// A random stack of up to four small layers that overlap, with masks and changes of type.
+    /// A random stack of up to four small layers that overlap, with masks and changes of type, and
+    /// files of up to 300 000 bytes.
     pub fn random(seed: u64) -> Self {
-        Self::new(&random::layers(&mut Rng::new(seed)))
+        Self::random_up_to(seed, u32::MAX)
+    }
+
+    /// The same with files of up to `content_max` bytes.
+    pub fn random_up_to(seed: u64, content_max: u32) -> Self {
+        Self::new(&random::layers(&mut Rng::new(seed), content_max))
     }
 
     /// A model that shows the stack, everything owned by `owner` and stamped `time`.

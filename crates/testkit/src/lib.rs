@@ -9,6 +9,7 @@
 pub mod campaign;
 pub mod drive;
 pub mod environment;
+pub mod faults;
 #[cfg(target_os = "linux")]
 pub mod host_fs;
 pub mod image;
@@ -16,11 +17,15 @@ pub mod layers;
 pub mod model_fs;
 pub mod ops;
 pub mod pair;
+pub mod paths;
 pub mod repo;
+pub mod view;
 
 pub use environment::{Mounted, require_mounts, require_root, unprivileged, wait_until};
 #[cfg(target_os = "linux")]
 pub use host_fs::HostFs;
 pub use layers::{BaseStack, TreeBuilder};
 pub use model_fs::ModelFs;
+pub use paths::Paths;
 pub use repo::TestRepo;
+pub use view::ViewSubject;

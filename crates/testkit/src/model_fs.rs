@@ -23,7 +23,7 @@ mod names;
 mod state;
 
 pub use file::ModelFile;
-use state::{Body, Node, State};
+use state::{Body, Node, State, Times};
 
 /// The longest target of a symbolic link: PATH_MAX without the NUL (fs/namei.c, getname).
 const SYMLINK_TARGET_MAX: usize = 4095;
@@ -91,6 +91,26 @@ impl ModelFs {
         self.shared.state.lock().editable = editable;
     }
 
+    /// Gives a file this content, as if it had always been so.
+    pub fn take_content(&self, ino: Ino, content: Vec<u8>) -> Result<()> {
+        match &mut self.look().node_mut(ino)?.body {
+            Body::Regular(old) => *old = content,
+            _ => return Err(Error::Invalid),
+        }
+        Ok(())
+    }
+
+    /// Gives a file these permissions, and takes its capabilities unless it has any.
+    pub fn take_privileges(&self, ino: Ino, perm: u16, capable: bool) -> Result<()> {
+        let mut state = self.look();
+        let node = state.node_mut(ino)?;
+        node.perm = perm;
+        if !capable {
+            node.xattrs.remove(state::CAPABILITY);
+        }
+        Ok(())
+    }
+
     /// Returns the type and whether the inode still has a name; `None` when it is gone.
     pub fn peek(&self, ino: Ino) -> Option<(FileType, bool)> {
         let state = self.shared.state.lock();
@@ -113,17 +133,10 @@ impl ModelFs {
         self.shared.state.lock().stamp_all(time);
     }
 
-    /// Gives one inode these times, as if it had been there before.
-    pub fn set_times(
-        &self,
-        ino: Ino,
-        atime: Timestamp,
-        mtime: Timestamp,
-        ctime: Timestamp,
-    ) -> Result<()> {
-        let mut state = self.look();
-        let times = &mut state.node_mut(ino)?.times;
-        (times.atime, times.mtime, times.ctime) = (atime, mtime, ctime);
+    /// Gives one inode the times of another file system's, as if it had been there before.
+    pub fn take_times(&self, ino: Ino, attr: &Attr) -> Result<()> {
+        let Attr { atime, mtime, ctime, crtime, .. } = *attr;
+        self.look().node_mut(ino)?.times = Times { atime, mtime, ctime, crtime };
         Ok(())
     }
 

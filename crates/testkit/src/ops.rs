@@ -127,7 +127,8 @@ pub enum Control {
     Commit,
     /// Changes are allowed or not.
     Edit(bool),
-    /// Changes are dropped: everywhere, or below the path of a chosen inode.
+    /// Changes are dropped: everywhere, or at a path, which is that of a chosen inode or one that
+    /// the subject chooses.
     Reset(Option<Pick>),
 }
 
@@ -247,7 +248,7 @@ impl Profile {
             xattrs_on_everything: false,
             // A value has to fit into a block of ext4; and what is set again to the value that it
             // has leaves no trace there, so values must be long enough not to repeat.
-            xattr_len: (8, 1000),
+            xattr_len: (8, 800),
             devices: privileged,
             privileged,
             birth_times: false,

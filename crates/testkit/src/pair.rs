@@ -11,10 +11,12 @@ use crate::drive::{Outcome, Session, TICKS_START, Times};
 use crate::image::{Image, ImageNode, first_difference};
 use crate::model_fs::Clock;
 use crate::ops::resolve::{World, key_of, resolve};
-use crate::ops::{Call, Control, Known, Op, Profile};
+use crate::ops::{Call, Control, Known, Op, Pick, Profile};
 
+mod fault;
 mod scan;
 
+pub use fault::Verdict;
 use scan::Scan;
 
 /// A file system under test, with what else can be done to it.
@@ -34,6 +36,12 @@ pub trait Subject {
     /// Sets the times that need not agree to the model's.
     fn excuse_times(&self, file_type: FileType, model: &Times, subject: &mut Times) {
         let _ = (file_type, model, subject);
+    }
+
+    /// Whether the subject can tell that an inode is gone.
+    fn knows_gone(&self, ino: Ino) -> bool {
+        let _ = ino;
+        true
     }
 
     /// Whether reading a directory in steps neither skips nor repeats entries.
@@ -65,8 +73,13 @@ pub enum Steered {
     Edit(bool),
     /// [`Control::Reset`] of everything
     ResetAll,
-    /// [`Control::Reset`] below a path from the root
-    Reset(Vec<u8>),
+    /// [`Control::Reset`] of a path
+    Reset {
+        /// The path from the root of something that is there.
+        path: Vec<u8>,
+        /// The choice, for a subject that chooses another path.
+        pick: Pick,
+    },
 }
 
 /// What a control did.
@@ -100,6 +113,12 @@ impl Ticks {
 
     fn advance(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl spfs_vfs::Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        Self::now(self)
     }
 }
 
@@ -188,7 +207,10 @@ impl<S: Subject> Pair<S> {
     /// Does one operation on both and compares. Returns how it came out, for statistics.
     pub fn step(&mut self, op: &Op) -> Result<Outcome, Failure> {
         self.ticks.advance();
-        let call = resolve(op, &self.world());
+        let mut call = resolve(op, &self.world());
+        if call.subjects().iter().any(|node| self.is_lost(*node)) {
+            call = Call::Nothing;
+        }
         let result = self.step_call(op, &call);
         let step = self.steps;
         self.steps += 1;
@@ -217,6 +239,8 @@ impl<S: Subject> Pair<S> {
                 let expected = self.model.call(call);
                 self.brackets.push(times);
                 self.compare(call, &expected, &found)?;
+                let before: Vec<_> =
+                    before.into_iter().filter(|node| !self.is_lost(*node)).collect();
                 self.compare_subjects(call, &before, &expected)?;
                 self.update_scans();
                 return Ok(expected);
@@ -225,6 +249,12 @@ impl<S: Subject> Pair<S> {
         self.brackets.push(times);
         self.update_scans();
         outcome
+    }
+
+    /// Whether an inode is gone and the subject cannot tell.
+    fn is_lost(&self, node: Known) -> bool {
+        let gone = self.model_fs.peek(self.model.ino(node)).is_none();
+        gone && !self.subject.knows_gone(self.session.ino(node))
     }
 
     /// Everything whose attributes a call may change: what it names, and what the names stand for.
@@ -261,9 +291,9 @@ impl<S: Subject> Pair<S> {
                 }
                 **model == subject
             }
-            // Of two inodes that are wrong in two ways, either may be named.
+            // Where two things are wrong, one of them that the inode is gone, either may be said.
             (
-                Call::Rename { .. } | Call::Link { .. },
+                Call::Rename { .. } | Call::Link { .. } | Call::SetXattr { .. },
                 Outcome::Failed(model),
                 Outcome::Failed(subject),
             ) => model == subject || model.name == "Stale" || subject.name == "Stale",
@@ -381,7 +411,7 @@ impl<S: Subject> Pair<S> {
                 let ino = self.model.ino(world.node(pick));
                 let path = self.model_fs.paths().into_iter().find(|(_, other)| *other == ino);
                 let Some((path, _)) = path else { return Ok(Outcome::Skipped) };
-                Steered::Reset(path)
+                Steered::Reset { path, pick }
             }
         };
         if steered == Steered::Reopen {
@@ -428,7 +458,8 @@ impl<S: Subject> Pair<S> {
         let gone =
             |node: &Known| !matches!(self.model_fs.peek(self.model.ino(*node)), Some((_, true)));
         let unnamed: Vec<_> = self.model.met().filter(gone).collect();
-        for node in unnamed {
+        let lost: Vec<_> = unnamed.iter().copied().filter(|node| self.is_lost(*node)).collect();
+        for node in unnamed.into_iter().filter(|node| !lost.contains(node)) {
             self.compare_attr(&audit, node)?;
         }
         for slot in 0..usize::from(Op::FILE_SLOTS) {

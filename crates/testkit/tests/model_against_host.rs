@@ -54,7 +54,7 @@ fn directory_in(parent: &Path) -> Pair<Directory> {
     let root = fs.getattr(Ino::ROOT).unwrap();
     let ticks = Ticks::default();
     let model = ModelFs::new(ticks.clock(), root.perm, root.owner);
-    model.set_times(Ino::ROOT, root.atime, root.mtime, root.ctime).unwrap();
+    model.take_times(Ino::ROOT, &root).unwrap();
     Pair::new(Directory { fs, _dir: dir }, model, ticks, profile())
 }
 

@@ -12,6 +12,7 @@ mod real_work;
 mod repository;
 mod roots;
 mod run;
+mod sharing;
 mod upstream;
 
 /// Every file of this folder is a module of this binary.

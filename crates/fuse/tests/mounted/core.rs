@@ -78,7 +78,7 @@ fn a_hundred_thousand_entries_are_listed_once_each_while_others_vanish() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let index: u32 = name.parse().unwrap();
         assert!(seen.insert(index), "{name} was listed twice");
-        if index % 30 == 0 {
+        if index.is_multiple_of(30) {
             // This one, and one that is still to come or is gone already.
             fs::remove_file(mount.path("dir").join(&name)).unwrap();
             let later = mount.path(format!("dir/{:06}", (index + 50_001) % count));

@@ -423,12 +423,17 @@ fn the_end_of_a_transient_runtime_leaves_nothing() {
     let mut fixture = fixture();
     fixture.write("a", "one");
     fixture.live.started(4711, "mnt:[1]").unwrap();
-    let record = fixture.live.record();
+    let record = fixture.runtimes.read(&name()).unwrap();
+    assert_eq!(record, fixture.live.record());
+    fixture.live.save().unwrap();
+    assert_eq!(fixture.runtimes.read(&name()).unwrap(), record);
     assert!(record.status.running && record.status.owner == Some(4711));
     assert_eq!(record.status.monitor, Some(std::process::id()));
     fixture.live.end(fixture.lock.take().unwrap()).unwrap();
     assert!(!fixture.live.folder().exists());
     assert!(fixture.runtimes.list().unwrap().is_empty());
+    fixture.live.save().unwrap();
+    assert!(fixture.runtimes.list().unwrap().is_empty(), "a late note revived it");
 }
 
 #[test]

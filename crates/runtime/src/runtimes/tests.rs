@@ -35,6 +35,12 @@ impl Storage {
         self.runtimes.create(new(name)).unwrap()
     }
 
+    /// What the daemon does once the command runs.
+    fn saved(&self, name: &str) {
+        let record = self.runtimes.read(&named(name)).unwrap();
+        self.runtimes.save(&record).unwrap();
+    }
+
     fn tags(&self) -> Vec<String> {
         let tags = self.runtimes.repository().tags_in(None);
         tags.names().unwrap().iter().map(ToString::to_string).collect()
@@ -83,6 +89,9 @@ fn a_new_runtime_can_be_read_again_and_its_stack_is_kept_from_cleaning() {
     assert_eq!(record.author.user_name, "alice");
     assert!(record.config.durable && record.status.editable && !record.status.running);
     assert!(record.created().is_some() && record.created() == record.started());
+    assert_eq!(storage.tags(), [] as [&str; 0], "a start does not wait for the disk");
+    storage.saved("one");
+    assert_eq!(storage.runtimes.read(&named("one")).unwrap(), record);
     assert_eq!(storage.tags(), ["spfs/runtimes/data/one", "spfs/runtimes/meta/one"]);
     let repository = storage.runtimes.repository();
     let data = repository.tags_in(None).resolve(&"spfs/runtimes/data/one".parse().unwrap());
@@ -121,7 +130,22 @@ fn what_the_backend_cannot_do_is_refused_before_anything_is_made() {
         .unwrap_err();
     assert!(error.to_string().contains("use FuseWithScratch"), "{error}");
     assert_eq!(storage.tags(), [] as [&str; 0]);
-    assert!(!storage.runtimes.root().join(RUNTIMES).exists());
+    assert!(!storage.runtimes.root().join(crate::folder::RUNTIMES).exists());
+}
+
+#[test]
+fn what_waits_in_the_folder_counts_for_more_than_what_was_saved() {
+    let storage = storage();
+    let runtimes = &storage.runtimes;
+    storage.create("one");
+    storage.saved("one");
+    let rerun = Rerun { editable: Some(false), command: &[] };
+    runtimes.rerun(&named("one"), rerun).unwrap();
+    assert!(!runtimes.read(&named("one")).unwrap().status.editable);
+    // A machine that goes down may leave the file, but not its content.
+    std::fs::write(runtimes.folder(&named("one")).pending_record(), "").unwrap();
+    assert!(runtimes.read(&named("one")).unwrap().status.editable);
+    assert_eq!(runtimes.list().unwrap().len(), 1);
 }
 
 #[test]
@@ -243,6 +267,7 @@ fn one_damaged_record_hides_no_other_and_can_be_removed() {
     let runtimes = &storage.runtimes;
     storage.create("a-good-one");
     storage.create("broken");
+    storage.saved("broken");
     let repository = runtimes.repository();
     let batch = repository.batch().unwrap();
     let nonsense = batch.blob(b"{ no record }").unwrap();
@@ -287,6 +312,7 @@ fn removal_respects_users_hosts_and_durable_runtimes() {
 fn a_runtime_without_its_folder_cannot_be_rerun() {
     let storage = storage();
     storage.create("one");
+    storage.saved("one");
     std::fs::remove_dir_all(storage.runtimes.folder(&named("one")).path()).unwrap();
     let rerun = Rerun { editable: None, command: &[] };
     let error = storage.runtimes.rerun(&named("one"), rerun).unwrap_err();
@@ -344,6 +370,11 @@ fn a_start_cleans_what_cut_off_starts_and_ends_left() {
     });
     let orphan = runtimes.folder(&named("orphan"));
     orphan.create().unwrap();
+    // Somebody's work, though its record is lost.
+    let lost = runtimes.folder(&named("lost"));
+    lost.create().unwrap();
+    std::fs::write(lost.path().join("journal"), "").unwrap();
+    assert!(matches!(runtimes.create(new("lost")), Err(RuntimeError::Exists { .. })));
     let busy = runtimes.folder(&named("busy"));
     busy.create().unwrap();
     let _lock = busy.lock().unwrap().unwrap();
@@ -351,10 +382,12 @@ fn a_start_cleans_what_cut_off_starts_and_ends_left() {
     let left: Vec<bool> =
         ["left", "orphan"].map(|name| runtimes.folder(&named(name)).exists()).into();
     assert_eq!(left, [false, false]);
-    for name in ["crashed", "kept", "starting", "bobs", "busy"] {
+    for name in ["crashed", "kept", "starting", "bobs", "busy", "lost"] {
         assert!(runtimes.folder(&named(name)).exists(), "{name}");
     }
     let names: Vec<String> =
         runtimes.list().unwrap().into_iter().map(|listed| listed.unwrap().name).collect();
     assert_eq!(names, ["bobs", "crashed", "kept", "starting"]);
+    runtimes.remove(&named("lost"), RemoveOptions::default()).unwrap();
+    assert!(!lost.exists());
 }

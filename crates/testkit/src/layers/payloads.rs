@@ -16,6 +16,9 @@ pub struct PayloadStore {
     /// Whether a committed file becomes the payload itself instead of being copied.
     links: AtomicBool,
     opened: AtomicU64,
+    /// Files on their way into `dir`, numbered.
+    new: TempDir,
+    written: AtomicU64,
 }
 
 impl Default for PayloadStore {
@@ -27,8 +30,11 @@ impl Default for PayloadStore {
 impl PayloadStore {
     /// An empty store.
     pub fn new() -> Self {
-        let dir = TempDir::new().expect("tests can make temporary directories");
-        Self { dir, links: AtomicBool::new(false), opened: AtomicU64::new(0) }
+        let dir = || {
+            crate::environment::memory_directory().expect("tests can make temporary directories")
+        };
+        let (links, opened, written) = Default::default();
+        Self { dir: dir(), new: dir(), links, opened, written }
     }
 
     /// From now on committed scratch files are linked, not copied, or the other way round.
@@ -46,7 +52,12 @@ impl PayloadStore {
         let digest = Digest::of(content);
         let path = self.path(&digest);
         if !path.exists() {
-            write_sparse(&path, content).expect("tests can write temporary files");
+            // Several threads may store the same content.
+            let number = self.written.fetch_add(1, Ordering::Relaxed);
+            let new = self.new.path().join(number.to_string());
+            write_sparse(&new, content)
+                .and_then(|()| fs::rename(&new, &path))
+                .expect("tests can write temporary files");
         }
         digest
     }
@@ -54,6 +65,19 @@ impl PayloadStore {
     /// Reads a payload whole.
     pub fn get(&self, digest: &Digest) -> io::Result<Vec<u8>> {
         fs::read(self.path(digest))
+    }
+
+    /// Checks that every payload still is what its name says.
+    pub fn verify(&self) -> Result<(), String> {
+        let failed = |error: io::Error| format!("the payloads: {error}");
+        for entry in fs::read_dir(self.dir.path()).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let content = fs::read(entry.path()).map_err(failed)?;
+            if entry.file_name() != *Digest::of(&content).to_string() {
+                return Err(format!("payload {} was overwritten", entry.path().display()));
+            }
+        }
+        Ok(())
     }
 
     /// Where a payload is.

@@ -95,6 +95,9 @@ impl File for ModelFile {
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
         // vfs_fallocate (fs/open.c)
+        if !self.fs.editable() {
+            return Err(Error::ReadOnly);
+        }
         if len == 0 {
             return Err(Error::Invalid);
         }
@@ -102,9 +105,6 @@ impl File for ModelFile {
         let start = end - usize::try_from(len).map_err(|_| Error::FileTooLarge)?;
         let grows = matches!(how, Allocate::Extend | Allocate::ZeroRange);
         let zeroes = !matches!(how, Allocate::Extend | Allocate::KeepSize);
-        if !self.fs.editable() {
-            return Err(Error::ReadOnly);
-        }
         self.change(|node, now| {
             let content = content_mut(node)?;
             if grows && content.len() < end {

@@ -7,7 +7,7 @@ use spfs_vfs::api::{Attr, Cookie, Error, FileType, Ino, Name, NameBuf, Owner, Re
 use super::FILE_SIZE_MAX;
 
 /// The extended attribute of file capabilities, which goes when privileges are killed.
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Everything that the lock of the model file system guards.
 #[derive(Debug)]
