@@ -79,7 +79,11 @@ pub fn serve_views<W: Views>(
     let server = {
         let (notifier, end) = (notifier.clone(), Arc::clone(&end));
         std::thread::Builder::new().name("spfs-fuse".into()).spawn(move || {
-            let result = session.run();
+            let result = match session.run() {
+                // The kernel cut the connection off: that is an end, not a failure.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+                result => result,
+            };
             notifier.end();
             drop(notify_thread.join());
             end.reach(result);

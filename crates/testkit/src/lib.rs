@@ -18,6 +18,7 @@ pub mod model_fs;
 pub mod ops;
 pub mod pair;
 pub mod paths;
+pub mod power;
 pub mod repo;
 pub mod view;
 

@@ -196,6 +196,11 @@ impl<S: Subject> Pair<S> {
         &self.model_fs
     }
 
+    /// The model's number of the file that is open in a slot.
+    pub fn model_ino_in(&self, slot: usize) -> Option<Ino> {
+        self.model.node_in(slot).map(|node| self.model.ino(node))
+    }
+
     /// Says what an operation would call now.
     pub fn describe(&self, op: &Op) -> String {
         match resolve(op, &self.world()) {

@@ -18,6 +18,7 @@ use crate::environment::memory_directory;
 use crate::faults::{Faults, FaultyPayloads, FaultyScratch, faulty_log, set_log_faults};
 use crate::layers::{BaseStack, PayloadStore, Tree, tree_of_merged, tree_of_vfs};
 use crate::pair::{Controlled, Steered, Subject, Ticks};
+use crate::power::{PowerDisk, PowerScratch, power_log, set_log_disk};
 
 mod reset;
 
@@ -30,9 +31,18 @@ pub struct ViewSubject {
     committed: Vec<Manifest>,
     time: Time,
     ticks: Ticks,
-    /// What lets calls below the view fail.
-    faults: Option<Arc<Faults>>,
+    disk: Disk,
     dir: TempDir,
+}
+
+/// What the scratch area is on.
+#[derive(Debug, Clone)]
+enum Disk {
+    Sound,
+    /// Calls may fail.
+    Failing(Arc<Faults>),
+    /// The power may go.
+    Forgetful(Arc<PowerDisk>),
 }
 
 /// Who owns the layers of tests; neither root nor one of the owners that operations give.
@@ -50,19 +60,24 @@ pub fn options(time: Time, ticks: &Ticks) -> ViewOptions {
 impl ViewSubject {
     /// A new scratch area on a stack.
     pub fn new(base: BaseStack, time: Time, ticks: Ticks) -> Self {
-        Self::build(base, time, ticks, None)
+        Self::build(base, time, ticks, Disk::Sound)
     }
 
     /// A new scratch area whose calls may fail. Times are not compared then: what an operation that
     /// failed has left of them is not promised.
     pub fn with_faults(base: BaseStack, ticks: Ticks, faults: &Arc<Faults>) -> Self {
-        Self::build(base, Time::Ticks, ticks, Some(Arc::clone(faults)))
+        Self::build(base, Time::Ticks, ticks, Disk::Failing(Arc::clone(faults)))
     }
 
-    fn build(base: BaseStack, time: Time, ticks: Ticks, faults: Option<Arc<Faults>>) -> Self {
+    /// A new scratch area on a disk that forgets.
+    pub fn with_power(base: BaseStack, ticks: Ticks, disk: &Arc<PowerDisk>) -> Self {
+        Self::build(base, Time::Ticks, ticks, Disk::Forgetful(Arc::clone(disk)))
+    }
+
+    fn build(base: BaseStack, time: Time, ticks: Ticks, disk: Disk) -> Self {
         let dir = memory_directory().expect("tests can make temporary directories");
         let (view, base, committed) = (None, Arc::new(base), Vec::new());
-        let mut subject = Self { view, base, committed, time, ticks, faults, dir };
+        let mut subject = Self { view, base, committed, time, ticks, disk, dir };
         subject.open().unwrap_or_else(|reason| panic!("{reason}"));
         subject
     }
@@ -102,21 +117,28 @@ impl ViewSubject {
         let dir = self.dir.path();
         let (layers, merged) = (&self.base.layers, Arc::clone(&self.base.merged));
         let options = options(self.time, &self.ticks);
-        let Some(faults) = &self.faults else {
-            let payloads: Arc<dyn Payloads> = Arc::<PayloadStore>::clone(&self.base.payloads);
-            return View::open(dir, layers, merged, payloads, options);
-        };
-        set_log_faults(faults);
+        let mut payloads: Arc<dyn Payloads> = Arc::<PayloadStore>::clone(&self.base.payloads);
         let files = UpperFiles::in_dir(dir)?;
-        let scratch = Arc::new(FaultyScratch::new(files.scratch, faults));
-        let files = UpperFiles { scratch, log: faulty_log, ..files };
-        let payloads = Arc::new(FaultyPayloads::new(&self.base.payloads, faults));
+        let files = match &self.disk {
+            Disk::Sound => return View::open(dir, layers, merged, payloads, options),
+            Disk::Failing(faults) => {
+                set_log_faults(faults);
+                payloads = Arc::new(FaultyPayloads::new(&self.base.payloads, faults));
+                let scratch = Arc::new(FaultyScratch::new(files.scratch, faults));
+                UpperFiles { scratch, log: faulty_log, ..files }
+            }
+            Disk::Forgetful(disk) => {
+                set_log_disk(disk);
+                let scratch = Arc::new(PowerScratch::new(files.scratch, disk));
+                UpperFiles { scratch, log: power_log, ..files }
+            }
+        };
         View::open_with(files, Some(dir), layers, merged, payloads, options)
     }
 
     /// Whether something failed because it was told to; from now on nothing does.
     fn end_faults(&self) -> bool {
-        self.faults.as_ref().is_some_and(|faults| faults.disarm())
+        matches!(&self.disk, Disk::Failing(faults) if faults.disarm())
     }
 
     /// The stack as it is now: the base and what was committed.
@@ -190,9 +212,9 @@ impl ViewSubject {
 
     fn try_commit(&mut self, possible: bool) -> Result<(), CommitFailed> {
         let view = Arc::clone(self.view());
-        let store: Arc<dyn LayerStore> = match &self.faults {
-            Some(faults) => Arc::new(FaultyPayloads::new(&self.base.payloads, faults)),
-            None => Arc::<PayloadStore>::clone(&self.base.payloads),
+        let store: Arc<dyn LayerStore> = match &self.disk {
+            Disk::Failing(faults) => Arc::new(FaultyPayloads::new(&self.base.payloads, faults)),
+            _ => Arc::<PayloadStore>::clone(&self.base.payloads),
         };
         let looked = view.changes(&*store);
         let (changes, commit) = view.begin_commit(&*store)?;
@@ -308,7 +330,7 @@ impl Subject for ViewSubject {
     }
 
     fn excuse_times(&self, _: FileType, model: &Times, view: &mut Times) {
-        if self.faults.is_some() {
+        if let Disk::Failing(_) = self.disk {
             *view = *model;
         }
     }

@@ -91,7 +91,6 @@ fn assert_meaningful(statistics: &Statistics) {
     let failures = [
         ("Make", "Exists"),
         ("Make", "NotFound"),
-        ("Make", "Stale"),
         ("Make", "NotDirectory"),
         ("Link", "NotPermitted"),
         ("Unlink", "IsDirectory"),

@@ -91,6 +91,15 @@ pub(crate) struct StoredAs {
     pub(crate) shared: bool,
 }
 
+/// Times of a file's content.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    /// The last write since the modification time was set.
+    pub(crate) at: Option<Timestamp>,
+    /// The scratch file's own modification time.
+    pub(crate) dated: Option<Timestamp>,
+}
+
 /// An offset and the bytes that are about to be written there.
 type Incoming<'a> = Option<(u64, &'a [u8])>;
 
@@ -124,6 +133,20 @@ impl FileCell {
                 .map_or(dense, |stat| stat.blocks),
         };
         (content.size, blocks, content.written_at)
+    }
+
+    /// When the file was written since its time was last set, and the scratch file's own time.
+    pub(crate) fn written(&self, store: &Store) -> Result<Written> {
+        let content = self.content.read();
+        let dated = match content.source.scratch_id() {
+            Some(id) => {
+                let stat = store.upper()?.file(id)?.stat();
+                let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;
+                Some(Timestamp { secs, nanos })
+            }
+            None => None,
+        };
+        Ok(Written { at: content.written_at, dated })
     }
 
     /// The modification time has been set by hand: what the daemon saw before counts no more.
@@ -281,7 +304,7 @@ impl Content {
             .map_err(|e| Error::scratch("open a shared file", e))
             .and_then(|source| copy_file(upper, &source, &*file));
         if let Err(error) = copied {
-            upper.remove(id);
+            upper.remove_now(id);
             return Err(error);
         }
         self.stored = None;
@@ -314,7 +337,7 @@ impl Content {
                 self.replace_source(ino, source, upper);
             }
             Err(error) => {
-                upper.remove(id);
+                upper.remove_now(id);
                 return Err(error);
             }
         }
@@ -370,7 +393,7 @@ impl Content {
             return Ok(());
         }
         file.set_len(len).map_err(|e| {
-            upper.remove(id);
+            upper.remove_now(id);
             Error::scratch("set a length", e)
         })
     }

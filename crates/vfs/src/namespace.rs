@@ -7,7 +7,7 @@
 //!
 //! Each change takes the time as an argument and is the same when the journal replays it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use spfs_model::{Name, NameBuf};
@@ -16,7 +16,7 @@ use crate::api::{
     Attr, Error, FileType, Ino, New, NewKind, Owner, Remove, Replace, Result, Timestamp,
 };
 use crate::cell::{Cells, FileCell};
-use crate::lower::Lower;
+use crate::lower::{Lower, LowerNode};
 
 mod attributes;
 mod entries;
@@ -47,6 +47,8 @@ pub(crate) struct Namespace {
     lower: Lower,
     defaults: LowerDefaults,
     nodes: HashMap<Ino, Node>,
+    /// Lower inodes that nothing leads to any more.
+    gone: HashSet<Ino>,
     next: u64,
     /// Cells of files that are open or touched.
     pub(crate) cells: Cells,
@@ -66,6 +68,7 @@ impl Namespace {
             lower,
             defaults,
             nodes: HashMap::new(),
+            gone: HashSet::new(),
             cells: Cells::default(),
             generation: 1,
             committed: 0,
@@ -150,8 +153,16 @@ impl Namespace {
     pub(crate) fn type_of(&self, ino: Ino) -> Result<FileType> {
         match self.nodes.get(&ino) {
             Some(node) => Ok(node.file_type()),
-            None => self.lower.node(ino).map(|node| node.file_type).ok_or(Error::Stale),
+            None => self.untouched(ino).map(|node| node.file_type),
         }
+    }
+
+    /// What the lower tree says of an inode nobody has touched, unless it is gone.
+    fn untouched(&self, ino: Ino) -> Result<LowerNode<'_>> {
+        if self.gone.contains(&ino) {
+            return Err(Error::Stale);
+        }
+        self.lower.node(ino).ok_or(Error::Stale)
     }
 
     fn require_directory(&self, ino: Ino) -> Result<()> {
@@ -175,7 +186,7 @@ impl Namespace {
     }
 
     fn lower_node(&self, ino: Ino) -> Result<Node> {
-        let lower = self.lower.node(ino).ok_or(Error::Stale)?;
+        let lower = self.untouched(ino)?;
         let parent = self.lower.parent(ino).ok_or(Error::Stale)?;
         let names = || -> Names {
             Name::new(lower.name)
@@ -207,6 +218,7 @@ impl Namespace {
             mtime: time,
             ctime: time,
             crtime: time,
+            dated: None,
             xattrs: None,
         };
         Ok(Node { meta, body, changed: 0, placed: 0 })
@@ -233,7 +245,7 @@ impl Namespace {
             Some(Body::Directory(_)) => Err(Error::IsDirectory),
             Some(_) => Err(Error::Invalid),
             None => {
-                let lower = self.lower.node(ino).ok_or(Error::Stale)?;
+                let lower = self.untouched(ino)?;
                 match lower.file_type {
                     FileType::Regular => Ok(self.cells.of_lower(ino, lower.digest, lower.size)),
                     FileType::Directory => Err(Error::IsDirectory),
@@ -302,6 +314,7 @@ impl Namespace {
             mtime: now,
             ctime: now,
             crtime: now,
+            dated: None,
             xattrs: None,
         };
         Ok(Node { meta, body, changed: self.generation, placed: self.generation })
@@ -343,10 +356,13 @@ impl Namespace {
         now: Timestamp,
     ) -> Result<()> {
         let file_type = self.type_of(ino)?;
+        self.require_free(dir, name)?;
         if file_type == FileType::Directory {
             return Err(Error::NotPermitted);
         }
-        self.require_free(dir, name)?;
+        if self.is_removed(ino) {
+            return Err(Error::NotFound);
+        }
         let names = self.touch(ino)?.names_mut().ok_or(Error::NotPermitted)?;
         if names.len() >= LINKS_MAX {
             return Err(Error::TooManyLinks);
@@ -445,6 +461,9 @@ impl Namespace {
             (Replace::Exchange, None) => return Err(Error::NotFound),
             _ => {}
         }
+        if self.is_removed(to.0) {
+            return Err(Error::NotFound);
+        }
         if source.1 == FileType::Directory && self.is_within(to.0, source.0) {
             return Err(Error::Invalid);
         }
@@ -453,9 +472,6 @@ impl Namespace {
         {
             let exchange = replace == Replace::Exchange;
             return Err(if exchange { Error::Invalid } else { Error::NotEmpty });
-        }
-        if self.is_removed(to.0) {
-            return Err(Error::NotFound);
         }
         if target.is_some_and(|target| target.0 == source.0) {
             return Ok(None);
@@ -558,6 +574,9 @@ impl Namespace {
             return None;
         }
         self.changed.remove(&ino);
+        if self.lower.contains(ino) {
+            self.gone.insert(ino);
+        }
         match self.nodes.remove(&ino)?.body {
             Body::File { cell, .. } => Some(cell),
             _ => None,

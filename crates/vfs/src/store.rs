@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use spfs_model::Digest;
 
@@ -37,6 +38,8 @@ pub(crate) struct Upper {
     pub(crate) journal: Journal,
     open_files: Cache<ScratchId, Arc<dyn ScratchFile>>,
     next: AtomicU64,
+    /// Scratch files to be removed after the next sync of the journal.
+    doomed: Mutex<Vec<ScratchId>>,
     /// The volume can share blocks between payloads and scratch files, as far as is known.
     clones: AtomicBool,
 }
@@ -72,6 +75,7 @@ impl Upper {
             journal,
             open_files: Cache::new(OPEN_FILES_MAX / 2),
             next: AtomicU64::new(next),
+            doomed: Mutex::default(),
             clones: AtomicBool::new(true),
         }
     }
@@ -97,8 +101,29 @@ impl Upper {
             .map_err(|e| Error::scratch("open a file", e))
     }
 
-    /// Removes a scratch file. That it stays behind harms nothing: the next start removes it.
+    /// A scratch file is not needed any more by what the journal says now. It goes once that is on
+    /// the disk: until then a power loss could bring back the record that needs it.
     pub(crate) fn remove(&self, id: ScratchId) {
+        self.open_files.remove(&id);
+        self.doomed.lock().push(id);
+    }
+
+    /// Makes the journal durable, and removes what it needed before.
+    pub(crate) fn sync_journal(&self) -> Result<()> {
+        let doomed = std::mem::take(&mut *self.doomed.lock());
+        if let Err(error) = self.journal.sync() {
+            self.doomed.lock().extend(doomed);
+            return Err(error);
+        }
+        for id in doomed {
+            self.remove_now(id);
+        }
+        Ok(())
+    }
+
+    /// Removes a scratch file no record has named. That it stays behind harms nothing: the next
+    /// start removes it.
+    pub(crate) fn remove_now(&self, id: ScratchId) {
         self.open_files.remove(&id);
         if let Err(error) = self.scratch.remove(id) {
             tracing::warn!(%id, %error, "cannot remove a scratch file");

@@ -4,9 +4,7 @@ use spfs_testkit::layers::{BaseStack, Tree};
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::api::{
-    Access, Error, File, NewKind, Pin, Replace, SetAttr, SetTime, Timestamp, Vfs, XattrMode,
-};
+use spfs_vfs::api::{Access, Error, File, NewKind, Pin, Replace, SetAttr, Vfs, XattrMode};
 
 fn on(layers: &[Tree]) -> ViewSubject {
     ViewSubject::new(BaseStack::new(layers), Time::Machine, Ticks::default())
@@ -185,27 +183,6 @@ fn regression_a_restart_keeps_the_time_of_a_write_before_another_change() {
     subject.restart().unwrap();
     let after = subject.view().find("file").unwrap();
     assert_eq!((after.mtime, after.ctime), (before.mtime, before.ctime));
-}
-
-#[test]
-fn regression_a_restart_keeps_the_time_of_a_write_in_the_same_tick_as_another_change() {
-    let mut subject = base();
-    let view = subject.view();
-    let ino = view.find("file").unwrap().ino;
-    let file = view.open(ino, Access::Write).unwrap();
-    // The coarse clock gives all of these the same time, most of the times.
-    for _ in 0..20 {
-        view.setattr(ino, &SetAttr { perm: Some(0o600), ..SetAttr::default() }).unwrap();
-        let early = Timestamp { secs: 5, nanos: 0 };
-        let early = SetAttr { mtime: Some(SetTime::At(early)), ..SetAttr::default() };
-        view.setattr(ino, &early).unwrap();
-        file.write_at(0, b"written", false).unwrap();
-    }
-    drop(file);
-    let before = subject.view().find("file").unwrap();
-    subject.restart().unwrap();
-    let after = subject.view().find("file").unwrap();
-    assert_eq!(after.mtime, before.mtime);
 }
 
 #[test]

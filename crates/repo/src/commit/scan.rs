@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use rayon::Scope;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use spfs_model::{BlobEntry, Digest, NameBuf, mode};
 
@@ -212,7 +212,6 @@ pub(super) fn open_folder(root: &Path, below: &Path) -> Result<OwnedFd> {
 }
 
 /// The mode as the format stores it, which is wider than that of some platforms.
-#[expect(clippy::useless_conversion, reason = "the type differs between platforms")]
-pub(super) fn whole_mode(mode: RawMode) -> u32 {
-    u32::from(mode)
+pub(super) fn whole_mode(mode: impl Into<u32>) -> u32 {
+    mode.into()
 }

@@ -105,7 +105,8 @@ impl FileCell {
         let old = content.source.scratch_id();
         content.source = Source::Payload(digest);
         content.stored = None;
-        Settled::Payload { size: content.size, old }
+        let written_at = content.written_at.take();
+        Settled::Payload { size: content.size, old, written_at }
     }
 }
 
@@ -113,7 +114,11 @@ impl FileCell {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// Its content is a payload; the scratch file is not needed any more.
-    Payload { size: u64, old: Option<crate::scratch::ScratchId> },
+    Payload {
+        size: u64,
+        old: Option<crate::scratch::ScratchId>,
+        written_at: Option<crate::api::Timestamp>,
+    },
     /// It was written after it had been stored.
     Changed,
 }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Attr, Error, FileType, Ino, Owner, Result, Timestamp, XattrMode};
-use crate::lower::LowerNode;
 
 use super::node::Xattrs;
 use super::{Body, Namespace, Node};
@@ -33,6 +32,8 @@ pub(crate) struct AttrChange {
     pub(crate) ctime: Option<Timestamp>,
     pub(crate) crtime: Option<Timestamp>,
     pub(crate) drop_capability: bool,
+    /// When `mtime` is set: the scratch file's own time then. A later one tells of a later write.
+    pub(crate) dated: Option<Timestamp>,
 }
 
 impl AttrChange {
@@ -72,7 +73,7 @@ impl Namespace {
     }
 
     pub(super) fn lower_attr(&self, ino: Ino) -> Result<Attr> {
-        let lower: LowerNode<'_> = self.lower.node(ino).ok_or(Error::Stale)?;
+        let lower = self.untouched(ino)?;
         let (nlink, size) = match lower.file_type {
             FileType::Directory => (2 + self.subdirectories(ino), self.entry_count(ino)),
             _ => (1, lower.size),
@@ -106,6 +107,9 @@ impl Namespace {
         };
         meta.atime = change.atime.unwrap_or(meta.atime);
         meta.mtime = change.mtime.unwrap_or(meta.mtime);
+        if change.mtime.is_some() {
+            meta.dated = change.dated;
+        }
         meta.ctime = change.ctime.unwrap_or(meta.ctime);
         meta.crtime = change.crtime.unwrap_or(meta.crtime);
         if change.drop_capability
@@ -119,8 +123,7 @@ impl Namespace {
     fn xattrs(&self, ino: Ino) -> Result<Option<&Xattrs>> {
         match self.nodes.get(&ino) {
             Some(node) => Ok(node.meta.xattrs.as_deref()),
-            None if self.lower.contains(ino) => Ok(None),
-            None => Err(Error::Stale),
+            None => self.untouched(ino).map(|_| None),
         }
     }
 

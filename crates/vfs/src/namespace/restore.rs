@@ -27,7 +27,11 @@ impl Namespace {
             return Err(Error::Exists);
         }
         self.nodes.remove(&ino);
+        self.gone.remove(&ino);
         self.changed.remove(&ino);
+        if whole && file_type == FileType::Directory {
+            self.revive_below(ino);
+        }
         if file_type == FileType::Directory && !whole {
             let node = self.touch(ino)?;
             if let Body::Directory(Directory { entries, .. }) = &mut node.body {
@@ -36,6 +40,26 @@ impl Namespace {
         }
         self.listing_mut(dir)?.0.insert(&name, ino, file_type);
         self.listing_changed(dir, now)
+    }
+
+    /// What was removed below a lower directory is there again, as the lower tree has it.
+    fn revive_below(&mut self, dir: Ino) {
+        let lower = &self.lower;
+        let is_below = |ino: &Ino| {
+            std::iter::successors(Some(*ino), |ino| lower.parent(*ino).filter(|up| up != ino))
+                .any(|up| up == dir)
+        };
+        let orphans: Vec<Ino> = self
+            .nodes
+            .iter()
+            .filter(|(ino, node)| node.is_orphan() && is_below(ino))
+            .map(|(ino, _)| *ino)
+            .collect();
+        self.gone.retain(|ino| !is_below(ino));
+        for ino in orphans {
+            self.nodes.remove(&ino);
+            self.changed.remove(&ino);
+        }
     }
 
     /// Makes a link whose target is a payload of the layers.
@@ -59,6 +83,7 @@ impl Namespace {
     /// kernel still holds of the old tree stays readable as it was.
     pub(crate) fn exchange_lower(&mut self, tree: Arc<MergedTree>) {
         self.nodes.clear();
+        self.gone.clear();
         self.changed.clear();
         self.next = self.lower.push(self.next, tree);
         self.generation += 1;

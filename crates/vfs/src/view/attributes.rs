@@ -1,6 +1,7 @@
 //! Changing attributes, size included.
 
 use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
+use crate::cell::Written;
 use crate::journal::Record;
 use crate::namespace::AttrChange;
 
@@ -22,10 +23,18 @@ impl View {
         if let Some(size) = set.size {
             self.truncate(ino, size, now)?;
         }
+        let file = self.written_file(ino)?;
         let dated = {
             let mut namespace = self.namespace.write();
             let attr = namespace.attr_of_names(ino)?;
-            let change = decide(&attr, set, now);
+            let mut change = decide(&attr, set, now);
+            if let Some(Written { at, dated }) = file
+                && !change.is_empty()
+            {
+                // The journal knows the time of a write only from what it is told here.
+                change.mtime = change.mtime.or(at);
+                change.dated = dated;
+            }
             if change.is_empty() {
                 false
             } else {
@@ -38,6 +47,18 @@ impl View {
             self.cell(ino)?.dated();
         }
         upper.journal.flush()
+    }
+
+    /// What a change of attributes has to know of a file with a scratch file.
+    fn written_file(&self, ino: Ino) -> Result<Option<Written>> {
+        let cell = {
+            let namespace = self.namespace.read();
+            match namespace.type_of(ino)? {
+                FileType::Regular if namespace.node(ino).is_some() => namespace.cell(ino)?,
+                _ => return Ok(None),
+            }
+        };
+        Ok(Some(cell.written(&self.store)?))
     }
 
     fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
@@ -61,17 +82,18 @@ impl View {
         if perm == attr.perm && !has_capability {
             return Ok(());
         }
-        self.change(|namespace, now, upper| {
-            let change = AttrChange {
-                perm: Some(perm),
-                ctime: Some(now),
-                drop_capability: true,
-                ..AttrChange::default()
-            };
-            namespace.change_attributes(ino, &change)?;
-            upper.record(&Record::Attributes { ino: ino.0, change });
-            Ok(())
-        })
+        // This is part of a write, which is accepted even after edit mode went off.
+        let upper = self.store.upper()?;
+        let _recording = self.recording.read();
+        let change = AttrChange {
+            perm: Some(perm),
+            ctime: Some(self.clock.now()),
+            drop_capability: true,
+            ..AttrChange::default()
+        };
+        self.namespace.write().change_attributes(ino, &change)?;
+        upper.record(&Record::Attributes { ino: ino.0, change });
+        upper.journal.flush()
     }
 }
 
@@ -113,6 +135,7 @@ fn decide(attr: &Attr, set: &SetAttr, now: Timestamp) -> AttrChange {
         ctime: set.ctime,
         crtime: set.crtime,
         drop_capability: kills,
+        dated: None,
     };
     if set.size.is_some() && change.mtime.is_none() {
         change.mtime = Some(now);

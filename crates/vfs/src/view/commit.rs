@@ -19,7 +19,7 @@ use spfs_model::{BlobEntry, Digest, Live, NameBuf, Position};
 use crate::api::{Cookie, Error, FileType, Ino};
 use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
 use crate::journal::{ContentRecord, Record};
-use crate::namespace::{Body, Namespace, Target};
+use crate::namespace::{AttrChange, Body, Namespace, Target};
 
 use super::{Stack, View};
 
@@ -91,6 +91,34 @@ pub struct Commit<'v> {
     stack: MutexGuard<'v, Stack>,
     generation: u64,
     files: Vec<(Arc<FileCell>, Digest)>,
+    _held: Held<'v>,
+}
+
+/// Keeps inodes whose content is being stored, also when their last name goes meanwhile.
+#[derive(Debug)]
+struct Held<'v> {
+    view: &'v View,
+    inodes: Vec<Ino>,
+}
+
+impl<'v> Held<'v> {
+    /// To be called under the lock under which the jobs were collected.
+    fn new(view: &'v View, collected: &Collected) -> Self {
+        let jobs = collected.as_ref().map(|(_, jobs)| jobs.as_slice()).unwrap_or_default();
+        let inodes: Vec<Ino> = jobs.iter().map(|(ino, _)| *ino).collect();
+        inodes.iter().for_each(|ino| view.pins.pin(*ino));
+        Self { view, inodes }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        for ino in &self.inodes {
+            if self.view.pins.unpin(*ino) {
+                self.view.reap(*ino);
+            }
+        }
+    }
 }
 
 impl View {
@@ -102,11 +130,13 @@ impl View {
     ) -> Result<(Changes, Commit<'_>), CommitError> {
         let upper = self.store.upper().map_err(|_| CommitError::ReadOnly)?;
         let stack = self.changing.lock();
-        let (generation, collected) = {
+        let (generation, collected, held) = {
             let mut namespace = self.namespace.write();
             let generation = namespace.seal();
             upper.record(&Record::Sealed { generation });
-            (generation, collect(&namespace))
+            let collected = collect(&namespace);
+            let held = Held::new(self, &collected);
+            (generation, collected, held)
         };
         upper.journal.flush().map_err(CommitError::Internal)?;
         let (root, jobs) = collected?;
@@ -125,13 +155,19 @@ impl View {
             })
             .collect();
         let live = into_live(root, &stored);
-        Ok((Changes { live, busy }, Commit { view: self, stack, generation, files }))
+        Ok((Changes { live, busy }, Commit { view: self, stack, generation, files, _held: held }))
     }
 
     /// Collects what changed since the last commit without changing anything; `layers` sees the
     /// content of changed files to tell their digests.
     pub fn changes(&self, layers: &dyn LayerStore) -> Result<Live, CommitError> {
-        let (root, jobs) = collect(&self.namespace.read())?;
+        let (collected, _held) = {
+            let namespace = self.namespace.read();
+            let collected = collect(&namespace);
+            let held = Held::new(self, &collected);
+            (collected, held)
+        };
+        let (root, jobs) = collected?;
         let stored = self.store_all(&jobs, layers)?;
         Ok(into_live(root, &stored))
     }
@@ -185,9 +221,11 @@ impl Commit<'_> {
         upper.journal.reserve()?;
         let mut obsolete = Vec::new();
         let mut changed = Vec::new();
+        let mut written = Vec::new();
         for (cell, digest) in &self.files {
             match cell.settle(*digest) {
-                Settled::Payload { size, old } => {
+                Settled::Payload { size, old, written_at } => {
+                    written.extend(written_at.map(|time| (cell.ino, time)));
                     let content = ContentRecord::Payload { digest: *digest, size };
                     upper.record(&Record::Content { ino: cell.ino.0, content });
                     obsolete.extend(old);
@@ -199,6 +237,15 @@ impl Commit<'_> {
             let mut namespace = self.view.namespace.write();
             upper.record(&Record::Committed { layer, generation: self.generation });
             namespace.committed(self.generation);
+            for (ino, time) in written {
+                let Some(node) = namespace.node(ino) else { continue };
+                let ctime = Some(node.meta.ctime.max(time));
+                let change = AttrChange { mtime: Some(time), ctime, ..AttrChange::default() };
+                {
+                    upper.record(&Record::Attributes { ino: ino.0, change });
+                    namespace.change_attributes(ino, &change)?;
+                }
+            }
             for ino in changed {
                 if namespace.node(ino).is_some() {
                     upper.record(&Record::Changed { ino: ino.0 });
@@ -208,11 +255,8 @@ impl Commit<'_> {
         }
         self.stack.committed.push(layer);
         // Scratch files go only after the journal says on the disk that nobody needs them.
-        upper.journal.sync()?;
-        for id in obsolete {
-            upper.remove(id);
-        }
-        Ok(())
+        obsolete.into_iter().for_each(|id| upper.remove(id));
+        upper.sync_journal()
     }
 }
 

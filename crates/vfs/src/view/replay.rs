@@ -273,6 +273,7 @@ impl Replay {
             mtime: record.mtime,
             ctime: record.ctime,
             crtime: record.crtime,
+            dated: record.dated,
             xattrs,
         };
         Ok(Node { meta, body, changed: record.changed, placed: record.placed })
@@ -337,11 +338,11 @@ impl Replay {
             }
             Err(error) => return Err(error),
         };
-        let dated = self.namespace.node(ino).map(|node| node.meta.ctime);
+        let dated = self.namespace.node(ino).and_then(|node| node.meta.dated);
         let mtime = Timestamp { secs: stat.mtime.0, nanos: stat.mtime.1 };
         cell.with_mut(|content| {
             content.size = stat.len;
-            content.written_at = Some(mtime).filter(|time| dated.is_none_or(|dated| *time > dated));
+            content.written_at = Some(mtime).filter(|time| dated != Some(*time));
             if let Source::Partial { base_end, extents, .. } = &mut content.source {
                 *base_end = (*base_end).min(stat.len);
                 extents.truncate(stat.len);

@@ -155,21 +155,19 @@ struct Wanted {
 impl Reset<'_> {
     fn path(&mut self, path: &[u8]) -> Result<()> {
         let mut live = Ino::ROOT;
-        let mut stacked = self.stack.root();
+        let mut stacked = Some(self.stack.root());
         let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).peekable();
-        if names.peek().is_none() {
-            return self.directory(live, &stacked);
+        if let (None, Some(stacked)) = (names.peek(), &stacked) {
+            return self.directory(live, stacked);
         }
         while let Some(name) = names.next() {
             let name = Name::new(name).map_err(|_| Error::NotFound)?;
-            let wanted = self.wanted(&stacked, name);
+            let wanted = stacked.as_ref().and_then(|stacked| self.wanted(stacked, name));
             let found = self.namespace.find(live, name)?;
-            let next = match (&found, wanted.as_ref().and_then(|wanted| wanted.dir.clone())) {
-                (Some((ino, FileType::Directory)), Some(dir)) => Some((*ino, dir)),
-                _ => None,
-            };
-            match next {
-                Some((ino, dir)) if names.peek().is_some() => (live, stacked) = (ino, dir),
+            match found {
+                Some((ino, FileType::Directory)) if names.peek().is_some() => {
+                    (live, stacked) = (ino, wanted.and_then(|wanted| wanted.dir));
+                }
                 // The path ends here, or the rest of it exists only once this is put back.
                 _ if found.is_none() && wanted.is_none() => return Err(Error::NotFound),
                 _ => return self.entry(live, NameBuf::from(name), found, wanted),
@@ -226,23 +224,51 @@ impl Reset<'_> {
             (Some(found), None) => self.remove(dir, &name, found),
             (None, Some(wanted)) => self.attach(dir, &wanted),
             (Some((ino, FileType::Directory)), Some(Wanted { dir: Some(below), mode, .. })) => {
-                self.restore_perm(ino, mode)?;
+                self.restore_attributes(ino, mode)?;
                 if self.differs_below(ino) { self.directory(ino, &below) } else { Ok(()) }
             }
-            (Some((ino, FileType::Regular)), Some(wanted)) if wanted.kind == NodeKind::File => {
-                self.restore_perm(ino, wanted.mode)?;
+            (Some((ino, FileType::Regular)), Some(wanted))
+                if wanted.kind == NodeKind::File && self.can_restore_in_place(ino, &wanted)? =>
+            {
+                self.restore_attributes(ino, wanted.mode)?;
                 self.restore_content(ino, &wanted)
             }
             (Some((ino, FileType::Symlink)), Some(wanted))
-                if wanted.kind == NodeKind::Symlink && self.namespace.node(ino).is_none() =>
+                if wanted.kind == NodeKind::Symlink
+                    && self.namespace.node(ino).is_none()
+                    && self.lower_digest(ino) == Some(wanted.digest) =>
             {
                 Ok(())
             }
-            (Some(found), Some(wanted)) => {
-                self.remove(dir, &name, found)?;
-                self.attach(dir, &wanted)
+            (Some((ino, file_type)), Some(wanted)) => {
+                self.remove(dir, &name, (ino, file_type))?;
+                if file_type == FileType::Regular && wanted.kind == NodeKind::File {
+                    self.did(Invalidation::Entry { dir, name });
+                    self.attach_new(dir, &wanted)
+                } else {
+                    self.attach(dir, &wanted)
+                }
             }
         }
+    }
+
+    /// A kernel that caches writes believes its own size of a file it knows, whatever it is told;
+    /// so a file of another size comes back as another inode, and who has the old one open keeps
+    /// it, unlinked. The same goes for one name of several.
+    fn can_restore_in_place(&self, ino: Ino, wanted: &Wanted) -> Result<bool> {
+        let size = self.namespace.cell(ino)?.with(|content| content.size);
+        let names = self.namespace.attr_of_names(ino)?.nlink;
+        Ok(size == wanted.size && names == 1)
+    }
+
+    /// The lower inode is what the layers have, and so the kernel will see it.
+    fn is_as_wanted(&self, ino: Ino, wanted: &Wanted) -> bool {
+        let known_otherwise = wanted.kind == NodeKind::File && self.namespace.node(ino).is_some();
+        wanted.dir.is_some() || (self.lower_digest(ino) == Some(wanted.digest) && !known_otherwise)
+    }
+
+    fn lower_digest(&self, ino: Ino) -> Option<Digest> {
+        self.namespace.lower().node(ino).map(|node| node.digest)
     }
 
     /// An untouched lower directory, with nothing touched below, is what the layers have.
@@ -258,13 +284,27 @@ impl Reset<'_> {
             })
     }
 
-    fn restore_perm(&mut self, ino: Ino, mode: u32) -> Result<()> {
+    fn restore_attributes(&mut self, ino: Ino, mode: u32) -> Result<()> {
+        let time = self.now;
+        let xattrs = self.namespace.xattr_names(ino)?;
+        for name in &xattrs {
+            self.namespace.remove_xattr(ino, name, time)?;
+            let name = name.to_vec();
+            self.upper.record(&Record::Xattr { ino: ino.0, name, value: None, time });
+        }
         let perm = (mode & 0o7777) as u16;
-        if self.namespace.attr_of_names(ino)?.perm == perm {
+        let owner = self.namespace.defaults().owner;
+        let attr = self.namespace.attr_of_names(ino)?;
+        if attr.perm == perm && attr.owner == owner && xattrs.is_empty() {
             return Ok(());
         }
-        let change =
-            AttrChange { perm: Some(perm), ctime: Some(self.now), ..AttrChange::default() };
+        let change = AttrChange {
+            perm: Some(perm),
+            uid: Some(owner.uid),
+            gid: Some(owner.gid),
+            ctime: Some(time),
+            ..AttrChange::default()
+        };
         self.namespace.change_attributes(ino, &change)?;
         self.upper.record(&Record::Attributes { ino: ino.0, change });
         self.did(Invalidation::Inode(ino));
@@ -323,7 +363,9 @@ impl Reset<'_> {
         let lower = self.namespace.lower().child(dir, wanted.name.as_name());
         match lower {
             Some((ino, file_type))
-                if same_type(file_type, wanted.kind) && self.namespace.can_restore(ino, dir) =>
+                if same_type(file_type, wanted.kind)
+                    && self.namespace.can_restore(ino, dir)
+                    && self.is_as_wanted(ino, wanted) =>
             {
                 self.attach_lower(ino, wanted)
             }
@@ -339,7 +381,7 @@ impl Reset<'_> {
         self.namespace.restore_lower(ino, whole, time)?;
         self.upper.record(&Record::Restore { ino: ino.0, whole, time });
         self.report.invalidate.push(Invalidation::Inode(ino));
-        self.restore_perm(ino, wanted.mode)?;
+        self.restore_attributes(ino, wanted.mode)?;
         match (&wanted.dir, wanted.kind) {
             (Some(below), _) => self.directory(ino, below),
             (None, NodeKind::File) => self.restore_content(ino, wanted),
@@ -386,7 +428,7 @@ impl Reset<'_> {
         };
         let (dir, name) = (dir.0, name.as_bytes().to_vec());
         self.upper.record(&Record::Create { dir, name, ino: ino.0, kind, perm, owner, time });
-        self.restore_perm(ino, wanted.mode)?;
+        self.restore_attributes(ino, wanted.mode)?;
         match &wanted.dir {
             Some(below) => self.directory(ino, below),
             None if wanted.kind == NodeKind::File => self.assign_payload(ino, wanted),

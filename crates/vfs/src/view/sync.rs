@@ -28,7 +28,7 @@ impl View {
             self.needs_sync(cell);
             return Err(error);
         }
-        upper.journal.sync()
+        upper.sync_journal()
     }
 
     /// Makes everything durable.
@@ -44,7 +44,7 @@ impl View {
             self.unsynced.lock().extend(cells);
             return Err(error);
         }
-        upper.journal.sync()
+        upper.sync_journal()
     }
 
     /// Syncs once; returns whether there was anything to sync. Called every [`SYNC_PERIOD`].

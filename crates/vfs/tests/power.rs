@@ -1,0 +1,257 @@
+//! The power goes: what was synced is there, nothing older comes back in its place, and no byte that
+//! was good has become zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+
+use spfs_testkit::drive::Outcome;
+use spfs_testkit::environment::memory_directory;
+use spfs_testkit::image::{Image, ImageNode, TreePath};
+use spfs_testkit::layers::{BaseStack, PayloadStore};
+use spfs_testkit::ops::{Op, Profile, Rng};
+use spfs_testkit::pair::{Pair, Ticks};
+use spfs_testkit::power::{PowerDisk, from_earlier_boot};
+use spfs_testkit::view::{Time, ViewSubject, options};
+use spfs_vfs::View;
+use spfs_vfs::api::Ino;
+
+fn profile() -> Profile {
+    Profile { xattr_len: (0, 300), ..Profile::core() }
+}
+
+/// What was there after each operation, and what had been synced by then.
+#[derive(Default)]
+struct History {
+    images: Vec<Image>,
+    ops: Vec<Op>,
+    /// After this operation all names were durable.
+    names_synced: usize,
+    /// After which operation a file's content was durable last.
+    content_synced: BTreeMap<Ino, usize>,
+}
+
+impl History {
+    fn push(&mut self, op: Op, image: Image) {
+        self.ops.push(op);
+        self.images.push(image);
+    }
+
+    fn last(&self) -> usize {
+        self.images.len() - 1
+    }
+
+    fn synced(&mut self, file: Option<Ino>) {
+        let now = self.last();
+        self.names_synced = now;
+        match file {
+            Some(file) => drop(self.content_synced.insert(file, now)),
+            None => {
+                let inodes = self.images[now].nodes.values().map(|node| node.ino);
+                self.content_synced.extend(inodes.map(|ino| (ino, now)));
+            }
+        }
+    }
+
+    /// The contents a file had since it was synced; what the layers have is synced.
+    fn contents(&self, ino: Ino) -> (Vec<&ImageNode>, bool) {
+        let base = self.images[0].nodes.values().any(|node| node.ino == ino);
+        let synced = self.content_synced.get(&ino).copied();
+        let from = synced.unwrap_or(0);
+        let nodes = self.images[from..]
+            .iter()
+            .filter_map(|image| image.nodes.values().find(|node| node.ino == ino));
+        (nodes.collect(), base || synced.is_some())
+    }
+
+    /// Finds a moment since the last sync whose names are those found, and checks the contents.
+    fn judge(&self, found: &Image) -> Result<(), String> {
+        let names = without_contents(found);
+        let matches = |image: &&Image| without_contents(image).same_but_times(&names);
+        let Some(moment) = self.images[self.names_synced..].iter().find(matches) else {
+            let last = without_contents(&self.images[self.last()]);
+            return Err(format!(
+                "these are the names of no moment since operation {}; the last differs at {:?}",
+                self.names_synced,
+                last.difference(&names, &|_, _| true)
+            ));
+        };
+        for (path, node) in &found.nodes {
+            let ino = moment.nodes[path].ino;
+            self.judge_content(ino, &node.content)
+                .map_err(|reason| format!("{path:?}: {reason}"))?;
+        }
+        Ok(())
+    }
+
+    fn judge_content(&self, ino: Ino, found: &[u8]) -> Result<(), String> {
+        let (since, was_synced) = self.contents(ino);
+        let lens = || since.iter().map(|node| node.content.len());
+        let (shortest, longest) = (lens().min().unwrap_or(0), lens().max().unwrap_or(0));
+        let shortest = if was_synced { shortest } else { 0 };
+        if !(shortest..=longest).contains(&found.len()) {
+            return Err(format!("{} bytes, not {shortest} to {longest}", found.len()));
+        }
+        let synced_len =
+            if was_synced { since.first().map_or(0, |node| node.content.len()) } else { 0 };
+        for (at, byte) in found.iter().enumerate() {
+            // Where the file has grown since, the end of a block may be there without its bytes.
+            let fresh = at >= synced_len && *byte == 0;
+            let known = since.iter().any(|node| match node.content.get(at) {
+                Some(known) => known == byte,
+                None => *byte == 0,
+            });
+            if !fresh && !known {
+                return Err(format!("byte {at} is {byte:#04x}, which it was not since the sync"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names and what they lead to, without what regular files hold and may lose with it.
+fn without_contents(image: &Image) -> Image {
+    let mut image = image.clone();
+    for node in image.nodes.values_mut() {
+        if node.file_type == spfs_vfs::api::FileType::Regular {
+            node.content.clear();
+        }
+    }
+    image
+}
+
+struct Machine {
+    pair: Pair<ViewSubject>,
+    disk: Arc<PowerDisk>,
+    base: Arc<BaseStack>,
+    history: History,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        let base = BaseStack::random(seed);
+        let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
+        let model = ViewSubject::model_of(&base, &ticks);
+        let subject = ViewSubject::with_power(base, ticks.clone(), &disk);
+        let base = Arc::clone(subject.base());
+        let mut pair = Pair::new(subject, model, ticks, profile());
+        pair.audit_every = usize::MAX;
+        let mut history = History::default();
+        history.push(Op::SyncAll, image(&pair));
+        Self { pair, disk, base, history }
+    }
+
+    fn step(&mut self, op: Op) {
+        let open = match op {
+            Op::SyncFile { slot } => self.pair.model_ino_in(slot.into()),
+            _ => None,
+        };
+        let outcome = self.pair.step(&op).unwrap_or_else(|failure| panic!("{failure:?}"));
+        self.history.push(op, image(&self.pair));
+        match (op, outcome) {
+            (Op::SyncAll, Outcome::Done) => self.history.synced(None),
+            (Op::SyncFile { .. }, Outcome::Done) => self.history.synced(open),
+            _ => {}
+        }
+    }
+
+    /// Lets the power go now, on a copy, and looks at what a new start finds.
+    fn lose_power(&self, rng: &mut Rng) -> Result<(), String> {
+        let dir = memory_directory().map_err(|e| e.to_string())?;
+        let lost = self.disk.fail(rng, self.pair.subject.dir(), dir.path());
+        lost.map_err(|e| format!("the disk: {e}"))?;
+        let journal = dir.path().join("journal");
+        let mut bytes = fs::read(&journal).map_err(|e| e.to_string())?;
+        from_earlier_boot(&mut bytes, crc32c::crc32c).map_err(|e| e.to_string())?;
+        fs::write(&journal, bytes).map_err(|e| e.to_string())?;
+        for start in ["first", "second"] {
+            let view = self.open(dir.path())?;
+            let found = Image::read(&view).map_err(|e| format!("{start} start: {e}"))?;
+            self.history.judge(&found).map_err(|reason| format!("{start} start: {reason}"))?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, dir: &std::path::Path) -> Result<Arc<View>, String> {
+        let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&self.base.payloads);
+        let options = options(Time::Machine, &Ticks::default());
+        let merged = Arc::clone(&self.base.merged);
+        View::open(dir, &self.base.layers, merged, payloads, options).map_err(|e| e.to_string())
+    }
+}
+
+fn image(pair: &Pair<ViewSubject>) -> Image {
+    Image::read(pair.model()).expect("the model is consistent")
+}
+
+/// More in a run that asks for more operations.
+fn rounds(few: u64) -> u64 {
+    if std::env::var_os("SPFS_OPS").is_some() { 20 * few } else { few }
+}
+
+#[test]
+fn a_power_loss_takes_nothing_that_was_synced() {
+    let mut checked = BTreeSet::new();
+    for seed in 0..rounds(10) {
+        let mut rng = Rng::new(seed);
+        let mut machine = Machine::new(seed);
+        for number in 0..80 {
+            let op = match rng.below(12) {
+                0 => Op::SyncAll,
+                1..3 => Op::SyncFile { slot: rng.below(Op::FILE_SLOTS.into()) as u8 },
+                _ => Op::random(&mut rng, &profile()),
+            };
+            machine.step(op);
+            if rng.chance(1, 4) {
+                checked.insert(op.title());
+                machine.lose_power(&mut rng).unwrap_or_else(|reason| {
+                    panic!("seed {seed}, after operation {number}: {reason}\n{}", story(&machine))
+                });
+            }
+        }
+    }
+    assert!(checked.len() > 15, "{checked:?}");
+}
+
+fn story(machine: &Machine) -> String {
+    let from = machine.history.names_synced;
+    machine.history.ops[from..].iter().map(|op| format!("  {op:?}\n")).collect()
+}
+
+/// The path of a file with this content, for stories.
+fn holds(image: &Image, path: &str) -> Option<Vec<u8>> {
+    image.nodes.get(&TreePath(path.into())).map(|node| node.content.clone())
+}
+
+#[test]
+fn a_file_replaced_by_renaming_is_the_old_or_the_new_one() {
+    use spfs_testkit::Paths;
+    use spfs_vfs::api::{Access, File};
+    for seed in 0..40 {
+        let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+        let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
+        let subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
+        let view = subject.view();
+        for (name, content) in [("file", b"old"), ("new", b"new")] {
+            view.write_file(name, content).expect("the disk works");
+            let file = view.open_path(name, Access::Read).expect("the disk works");
+            file.sync().expect("the disk works");
+        }
+        view.mv("new", "file").expect("the disk works");
+        let dir = memory_directory().expect("tests can make directories");
+        disk.fail(&mut Rng::new(seed), subject.dir(), dir.path()).expect("the disk works");
+        let journal = dir.path().join("journal");
+        let mut bytes = fs::read(&journal).expect("the journal is there");
+        from_earlier_boot(&mut bytes, crc32c::crc32c).expect("there is a boot id");
+        fs::write(&journal, bytes).expect("tests can write files");
+        let base = subject.base();
+        let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
+        let options = options(Time::Machine, &Ticks::default());
+        let merged = Arc::clone(&base.merged);
+        let view = View::open(dir.path(), &base.layers, merged, payloads, options);
+        let found = Image::read(&view.expect("it opens")).expect("it is consistent");
+        let content = holds(&found, "file").unwrap_or_default();
+        let text = String::from_utf8_lossy(&content);
+        assert!(["old", "new"].contains(&&*text), "seed {seed}: {text:?}");
+    }
+}
