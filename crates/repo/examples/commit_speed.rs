@@ -1,11 +1,12 @@
 //! Times the commit of many small files: first into an empty repository, then with all of it there.
 //!
-//! `cargo run --release -p spfs-repo --example commit_speed -- [FOLDER [FILES [FOLDERS]]]`
+//! `cargo run --release -p spfs-repo --example commit_speed -- [FOLDER [FILES [FOLDERS [JOBS]]]]`
 //!
 //! Everything is made below FOLDER, which should lie on the volume that is to be measured, and is
 //! left there: on ext4 whoever creates files within seconds of a large removal pays for it.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs, io};
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(text) => text.to_string_lossy().parse(),
         None => Ok(default),
     };
-    let (files, folders) = (number(50_000)?, number(1_000)?);
+    let (files, folders, jobs) = (number(50_000)?, number(1_000)?, number(0)?);
     let base = tempfile::Builder::new().prefix("commit-speed-").tempdir_in(base)?.keep();
     println!("{files} files of 23 bytes in {folders} folders, below {}", base.display());
 
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     timed("make the source", || make(&source, files, folders))?;
     timed("sync", || spfs_sys::files::syncfs(&fs::File::open(&base)?))?;
     let repository = Repository::create(base.join("repository"))?;
-    let options = CommitOptions::default();
+    let options = CommitOptions { jobs: NonZeroUsize::new(jobs), ..CommitOptions::default() };
     let cold = timed("commit, cold", || commit_path(&repository, &source, &options))?;
     let warm = timed("commit, all present", || commit_path(&repository, &source, &options))?;
     assert_eq!(cold.layer, warm.layer);

@@ -108,6 +108,12 @@ pub enum RepoError {
         /// What it is.
         found: Digest,
     },
+    /// Something failed before, so that what belongs together cannot be stored together.
+    #[error("nothing is stored in {repository}: a part of it could not be written before")]
+    IncompleteBatch {
+        /// The repository.
+        repository: String,
+    },
     /// An object cannot be stored.
     #[error("cannot store a {kind}")]
     Encode {

@@ -93,7 +93,7 @@ pub trait Batch: Send + Sync {
     /// Stores the whole file of an object, whose digest must be this one.
     fn object_raw(&self, digest: &Digest, bytes: &[u8]) -> Result<()>;
 
-    /// Makes all of it durable and visible.
+    /// Makes all of it durable and visible; refuses when something could not be stored before.
     fn finish(self: Box<Self>) -> Result<Stored>;
 }
 

@@ -14,6 +14,9 @@
 //! Short files that another program left under a final name count as absent and are replaced. A
 //! payload without its blob is written again as well: cleaning may be about to remove it.
 //!
+//! A sync waits for the disk while processors idle, so one is begun in the background every now and
+//! then, which leaves little to wait for at the end.
+//!
 //! A rename after the sync costs nearly as much as making the file did. A repository that is new
 //! lacks most of the 1024 folders for digests, so files that belong into such a folder are written
 //! into one like it, and the folder as a whole is renamed.
@@ -28,11 +31,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use spfs_model::{Digest, Hasher, Object};
-use spfs_sys::reflink;
+use spfs_sys::{files, reflink};
 
 use super::hash_dir::{FOLDERS, folder_number};
 use super::objects::encode_object;
@@ -48,6 +52,9 @@ const SMALL_BYTES: u64 = 1 << 20;
 
 /// Up to so many files are synced one by one: a sync of the volume waits for everybody's data.
 const FEW: usize = 16;
+
+/// After so many new blobs a sync is begun in the background.
+const BLOBS_PER_SYNC: usize = 4096;
 
 /// Work folders that threads share out among them, since a folder takes one new file at a time.
 const WORK_FOLDERS: usize = 16;
@@ -72,6 +79,10 @@ pub(super) struct FsBatch<'r> {
     /// The volume has not refused to clone a file so far.
     may_clone: AtomicBool,
     bytes: AtomicU64,
+    /// The sync that runs in the background.
+    early_sync: Mutex<Option<JoinHandle<io::Result<()>>>>,
+    /// Something that callers may take for stored could not be.
+    failed: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +107,8 @@ impl<'r> FsBatch<'r> {
             expect_present: AtomicBool::new(false),
             may_clone: AtomicBool::new(true),
             bytes: AtomicU64::new(0),
+            early_sync: Mutex::default(),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -123,6 +136,16 @@ impl<'r> FsBatch<'r> {
         self.seen[part].lock().insert(*digest)
     }
 
+    /// Stores what was met for the first time. Nobody else is going to do that, so a failure is one
+    /// of the whole batch.
+    fn store_first<T>(&self, store: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = store();
+        if result.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
     /// Adds a blob whose payload has been written.
     fn add_blob(&self, digest: Digest, size: u64, payload: Work) -> Result<()> {
         let fresh = self.is_fresh(&digest)?;
@@ -130,16 +153,45 @@ impl<'r> FsBatch<'r> {
         let blob = Object::Blob { payload: digest, size };
         let (_, bytes) = encode_object(&blob, self.repository.encoding())?;
         let object = self.objects.write(&digest, &bytes, fresh)?;
-        self.blobs.lock().push(NewBlob { digest, payload, object });
         self.bytes.fetch_add(size, Ordering::Relaxed);
+        let mut blobs = self.blobs.lock();
+        blobs.push(NewBlob { digest, payload, object });
+        let sync = blobs.len() % BLOBS_PER_SYNC == 0;
+        drop(blobs);
+        if sync { self.sync_early() } else { Ok(()) }
+    }
+
+    /// Begins a sync in the background, unless one is running.
+    fn sync_early(&self) -> Result<()> {
+        let mut running = self.early_sync.lock();
+        if running.as_ref().is_some_and(|sync| !sync.is_finished()) {
+            return Ok(());
+        }
+        self.wait_for_sync(running.take())?;
+        let volume = self.objects.volume().at("sync", self.objects.store.path())?;
+        *running = Some(std::thread::spawn(move || files::syncfs(&volume)));
         Ok(())
+    }
+
+    /// Whatever it could not write is reported to nobody else.
+    fn wait_for_sync(&self, running: Option<JoinHandle<io::Result<()>>>) -> Result<()> {
+        let result = running.map_or(Ok(Ok(())), JoinHandle::join);
+        let result = result.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
+        result.at("sync the volume of", self.objects.store.path())
     }
 
     /// Keeps a payload that was written to find out its digest, if it is new.
     fn keep_or_remove(&self, digest: Digest, size: u64, payload: Work) -> Result<()> {
-        let is_new = self.is_first(&digest) && !self.has_blob(&digest, size)?;
-        self.expect_present.store(!is_new, Ordering::Relaxed);
-        if is_new { self.add_blob(digest, size, payload) } else { self.payloads.remove(payload) }
+        let is_first = self.is_first(&digest);
+        self.store_first(|| {
+            let is_new = is_first && !self.has_blob(&digest, size)?;
+            self.expect_present.store(!is_new, Ordering::Relaxed);
+            if is_new {
+                self.add_blob(digest, size, payload)
+            } else {
+                self.payloads.remove(payload)
+            }
+        })
     }
 
     fn large_file(&self, source: &File, path: &Path) -> Result<(Digest, u64)> {
@@ -195,8 +247,28 @@ impl<'r> FsBatch<'r> {
         }
     }
 
+    /// Stores a file that nobody writes to any more.
+    fn link_or_copy(&self, source: &File, path: &Path, digest: Digest, size: u64) -> Result<()> {
+        if self.has_blob(&digest, size)? {
+            return Ok(());
+        }
+        let fresh = self.is_fresh(&digest)?;
+        let (payload, link) = self.payloads.reserve(&digest, fresh)?;
+        if std::fs::hard_link(path, &link).is_ok() {
+            let mode = rustix::fs::Mode::from_raw_mode(FILE_MODE as _);
+            rustix::fs::fchmod(source, mode).at("change the mode of", path)?;
+            return self.add_blob(digest, size, payload);
+        }
+        let (payload, file) = self.payloads.create()?;
+        if self.copy(source, path, &file, payload)? != (digest, size) {
+            return Err(RepoError::Changing { path: path.to_owned() });
+        }
+        self.add_blob(digest, size, payload)
+    }
+
     /// Brings the content of all work files to disk.
     fn sync_content(&self, blobs: &[NewBlob], others: &[(Digest, Work)], few: bool) -> Result<()> {
+        self.wait_for_sync(self.early_sync.lock().take())?;
         if !few {
             return self.sync_volumes();
         }
@@ -269,10 +341,15 @@ impl Batch for FsBatch<'_> {
     fn blob(&self, data: &[u8]) -> Result<Digest> {
         let digest = Digest::of(data);
         let size = data.len() as u64;
-        if self.is_first(&digest) && !self.has_blob(&digest, size)? {
-            let fresh = self.is_fresh(&digest)?;
-            let payload = self.payloads.write(&digest, data, fresh)?;
-            self.add_blob(digest, size, payload)?;
+        if self.is_first(&digest) {
+            self.store_first(|| {
+                if self.has_blob(&digest, size)? {
+                    return Ok(());
+                }
+                let fresh = self.is_fresh(&digest)?;
+                let payload = self.payloads.write(&digest, data, fresh)?;
+                self.add_blob(digest, size, payload)
+            })?;
         }
         Ok(digest)
     }
@@ -295,24 +372,10 @@ impl Batch for FsBatch<'_> {
     fn adopt(&self, path: &Path) -> Result<(Digest, u64)> {
         let source = File::open(path).at("read", path)?;
         let (digest, size) = copy::hash(&mut ReadAt::new(&source)).at("read", path)?;
-        if !self.is_first(&digest) || self.has_blob(&digest, size)? {
-            return Ok((digest, size));
+        if self.is_first(&digest) {
+            self.store_first(|| self.link_or_copy(&source, path, digest, size))?;
         }
-        let fresh = self.is_fresh(&digest)?;
-        let (payload, link) = self.payloads.reserve(&digest, fresh)?;
-        if std::fs::hard_link(path, &link).is_ok() {
-            let mode = rustix::fs::Mode::from_raw_mode(FILE_MODE as _);
-            rustix::fs::fchmod(&source, mode).at("change the mode of", path)?;
-            self.add_blob(digest, size, payload)?;
-            return Ok((digest, size));
-        }
-        let (payload, file) = self.payloads.create()?;
-        let copied = self.copy(&source, path, &file, payload)?;
-        if copied != (digest, size) {
-            return Err(RepoError::Changing { path: path.to_owned() });
-        }
-        self.add_blob(digest, size, payload)?;
-        Ok(copied)
+        Ok((digest, size))
     }
 
     fn object(&self, object: &Object) -> Result<Digest> {
@@ -331,6 +394,9 @@ impl Batch for FsBatch<'_> {
     }
 
     fn finish(self: Box<Self>) -> Result<Stored> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(RepoError::IncompleteBatch { repository: self.repository.location() });
+        }
         let mut blobs = std::mem::take(&mut *self.blobs.lock());
         blobs.sort_unstable_by_key(|blob| blob.digest);
         let others = std::mem::take(&mut *self.others.lock());

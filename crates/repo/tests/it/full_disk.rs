@@ -83,3 +83,23 @@ fn a_tag_on_a_full_disk_stays_as_it_was() {
     push(2).unwrap();
     assert_eq!(repository.tags().stream(&tag).unwrap().tags().len(), 2);
 }
+
+#[test]
+fn a_batch_that_could_not_store_something_is_not_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("volume");
+    fs::create_dir(&at).unwrap();
+    let Some(_volume) = Volume::mount(&at) else {
+        return skip("a batch on a full disk", "mounting a tmpfs takes privileges");
+    };
+    let repository = Repository::create(at.join("repository")).unwrap();
+    let large = vec![1; 4 << 20];
+    let batch = repository.batch().unwrap();
+    let small = batch.blob(b"small").unwrap();
+    assert!(matches!(batch.blob(&large), Err(RepoError::NoSpace { .. })));
+    // the same again is not taken for stored
+    drop(batch.blob(&large));
+    let error = batch.finish().unwrap_err();
+    assert!(matches!(error, RepoError::IncompleteBatch { .. }), "{error}");
+    assert!(!repository.objects().has(&small).unwrap());
+}

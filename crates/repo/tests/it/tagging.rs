@@ -179,6 +179,28 @@ fn everybody_may_read_and_write_tags() {
 }
 
 #[test]
+fn folders_that_vanish_meanwhile_do_not_lose_tags() {
+    let (_dir, repository) = repository();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let repository = &repository;
+            scope.spawn(move || {
+                let tag: TagName = format!("deep/er/{thread}").parse().unwrap();
+                for push in 0..30 {
+                    let target = Digest::of(&[thread, push]);
+                    repository.tags().push(&tag, target, "u", time(0)).unwrap();
+                    let spec = tag.clone().into();
+                    assert_eq!(repository.tags().resolve(&spec).unwrap().target, target);
+                    assert!(repository.tags().remove_stream(&tag).unwrap());
+                }
+            });
+        }
+    });
+    assert_eq!(repository.tags().names().unwrap(), []);
+    assert!(!repository.root().join("tags/deep").exists());
+}
+
+#[test]
 fn a_push_right_after_another_is_newer() {
     let (_dir, repository) = repository();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);

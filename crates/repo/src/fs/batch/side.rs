@@ -24,6 +24,9 @@ pub(super) struct Side<'r> {
     folders: Vec<OnceLock<WorkFolder>>,
     /// What becomes folders of the store as they are.
     fresh: WorkFolder,
+    /// The volume is synced through this. It was opened before anything was written, so that it
+    /// reports what the kernel failed to write by itself in between.
+    volume: File,
 }
 
 /// Where a finished file stands.
@@ -43,7 +46,8 @@ pub(super) enum Work {
 impl<'r> Side<'r> {
     pub(super) fn new(store: &'r HashDir) -> Result<Self> {
         let folders = (0..WORK_FOLDERS).map(|_| OnceLock::new()).collect();
-        Ok(Self { store, folders, fresh: WorkFolder::create_in(store)? })
+        let volume = File::open(store.path()).at("open", store.path())?;
+        Ok(Self { store, folders, fresh: WorkFolder::create_in(store)?, volume })
     }
 
     /// The work folder of this thread.
@@ -168,8 +172,12 @@ impl<'r> Side<'r> {
     }
 
     pub(super) fn sync_volume(&self) -> Result<()> {
-        let file = File::open(self.store.path()).at("sync", self.store.path())?;
-        files::syncfs(&file).at("sync the volume of", self.store.path())
+        files::syncfs(&self.volume).at("sync the volume of", self.store.path())
+    }
+
+    /// What the volume can be synced through elsewhere.
+    pub(super) fn volume(&self) -> std::io::Result<File> {
+        self.volume.try_clone()
     }
 
     /// Brings the names of these digests to disk.
