@@ -162,13 +162,22 @@ fn explain(source: MountError) -> EnterError {
 }
 
 /// Takes the mounts of the runtimes around us out of the new namespace, so that they can end while
-/// this one goes on. Without privileges the kernel holds them fast, and the new mount covers them.
+/// this one goes on. What came from a more privileged namespace the kernel holds fast (EINVAL), as
+/// it does for everybody without privileges: the new mount covers it.
 fn leave_outer_runtime(mountpoint: &Path) -> Result<(), MountError> {
     while mount::mounts()?
         .iter()
         .any(|entry| entry.target == mountpoint && entry.is_fuse() && entry.source == MOUNT_SOURCE)
     {
-        mount::detach(mountpoint)?;
+        match mount::detach(mountpoint) {
+            Ok(()) => {}
+            Err(held)
+                if held.io_error().is_some_and(|e| e.kind() == io::ErrorKind::InvalidInput) =>
+            {
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

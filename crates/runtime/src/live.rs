@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use spfs_model::{Change, Digest};
 use spfs_repo::RepoError;
 use spfs_vfs::api::{Ino, Owner, Vfs};
@@ -69,7 +69,7 @@ pub struct LiveRuntime {
     view: Arc<View>,
     /// One change at a time. Commits take long, so those who only look use `seen`.
     state: Mutex<State>,
-    /// The record as it was saved last.
+    /// A copy of the record.
     seen: Mutex<RuntimeRecord>,
 }
 
@@ -134,7 +134,7 @@ impl LiveRuntime {
         &self.folder
     }
 
-    /// The record as it was saved last.
+    /// Returns the record.
     pub fn record(&self) -> RuntimeRecord {
         self.seen.lock().clone()
     }
@@ -184,11 +184,9 @@ impl LiveRuntime {
     /// Takes no more changes, after what was written before: the runtime is about to end while
     /// processes are using it.
     pub fn quiesce(&self, kernel: &dyn Kernel) -> Result<(), LiveError> {
-        let state = self.state.lock();
+        let _state = self.begin_change()?;
         self.write_back(kernel)?;
-        self.set_view_editable(false)?;
-        drop(state);
-        Ok(())
+        self.set_view_editable(false)
     }
 
     /// What is known of the runtime now.
@@ -218,7 +216,7 @@ impl LiveRuntime {
         if editable {
             self.backend.require(Capability::Edit)?;
         }
-        let mut state = self.state.lock();
+        let mut state = self.begin_change()?;
         let changed = self.view.is_editable() != editable;
         match (changed, editable) {
             (true, true) => self.enter_edit_mode(&mut state, kernel)?,
@@ -269,7 +267,7 @@ impl LiveRuntime {
 
     /// Lists what differs from the stack, sorted by path.
     pub fn diff(&self, kernel: &dyn Kernel) -> Result<Vec<Change>, LiveError> {
-        let state = self.state.lock();
+        let state = self.begin_change()?;
         self.write_back(kernel)?;
         self.changes(&state, &DigestsOnly)
     }
@@ -284,6 +282,12 @@ impl LiveRuntime {
             .map_err(|source| LiveError::Difference { name: self.name.clone(), source })
     }
 
+    /// Keeps other changes out. A request that has waited for its turn until the end comes too late.
+    fn begin_change(&self) -> Result<MutexGuard<'_, State>, LiveError> {
+        let state = self.state.lock();
+        if state.ended { Err(LiveError::Ended { name: self.name.clone() }) } else { Ok(state) }
+    }
+
     fn write_back(&self, kernel: &dyn Kernel) -> Result<(), LiveError> {
         kernel.write_back(&self.view.written_inodes()).map_err(|source| LiveError::Kernel {
             doing: "write back what was written in",
@@ -292,7 +296,7 @@ impl LiveRuntime {
         })
     }
 
-    /// Changes the record, in the repository and here; here alone when the repository fails.
+    /// Changes the record, in the repository and here; nowhere when the repository fails.
     fn update(
         &self,
         state: &mut State,
@@ -300,8 +304,7 @@ impl LiveRuntime {
     ) -> Result<(), LiveError> {
         let before = state.record.clone();
         change(&mut state.record);
-        if state.ended || state.record == before {
-            state.record = before;
+        if state.record == before {
             return Ok(());
         }
         if let Err(error) = self.runtimes.save(&state.record) {

@@ -200,8 +200,8 @@ impl Runtimes {
         let Some(_lock) = folder.lock()? else {
             return Err(RuntimeError::InUse { name: name.clone() });
         };
+        // A crashed runtime stays one until it is served: this start may fail.
         record.status.editable = how.editable.unwrap_or(record.status.editable);
-        record.status.running = false;
         record.status.owner = Some(std::process::id());
         record.status.monitor = None;
         record.status.command = command_text(how.command);
@@ -291,13 +291,14 @@ impl Runtimes {
         if record.config.durable && !options.durable {
             return Err(RuntimeError::Durable { name: name.clone() });
         }
-        let live = self.status(record)?.is_live();
-        // Whether one of ours is running is known for sure; there is nothing to overlook.
-        let overlook = options.running && !record.is_ours();
-        if live && !overlook && !matches!(self.status(record)?, RuntimeStatus::Elsewhere { .. }) {
-            return Err(RuntimeError::InUse { name: name.clone() });
+        match self.status(record)? {
+            // Asked for above.
+            RuntimeStatus::Elsewhere { .. } => Ok(()),
+            // Whether one of ours is running is known for sure: there is nothing to overlook.
+            RuntimeStatus::Foreign(_) if options.running => Ok(()),
+            status if status.is_live() => Err(RuntimeError::InUse { name: name.clone() }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn refuse_others(

@@ -84,16 +84,17 @@ impl Surroundings<'_> {
             }
             Err(error) => return Err(error),
         }
-        if record.status.running {
-            return Ok(RuntimeStatus::Crashed { changes: (self.changes)(record) });
-        }
+        // Whoever serves it has noted that in the record, and the end of that as well.
+        let status = &record.status;
         let age = record.started().map(|at| self.now.duration_since(at).as_secs());
-        let starting = record.status.owner.is_some_and(self.is_alive)
+        let starting = status.monitor.is_none()
+            && status.owner.is_some_and(self.is_alive)
             && age.is_some_and(|age| age < START_SECONDS_MAX);
-        Ok(match (starting, record.config.durable) {
-            (true, _) => RuntimeStatus::Starting,
-            (false, true) => RuntimeStatus::Saved,
-            (false, false) => RuntimeStatus::Stopped,
+        Ok(match (starting, status.running, record.config.durable) {
+            (true, ..) => RuntimeStatus::Starting,
+            (false, true, _) => RuntimeStatus::Crashed { changes: (self.changes)(record) },
+            (false, false, true) => RuntimeStatus::Saved,
+            (false, false, false) => RuntimeStatus::Stopped,
         })
     }
 

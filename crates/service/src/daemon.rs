@@ -9,14 +9,13 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use spfs_repo::{Encoding, RepoError, Repository};
 use spfs_runtime::{FolderLock, LiveError, LiveRuntime, RuntimeError, RuntimeName, Runtimes};
 use spfs_vfs::SYNC_PERIOD;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{self, SignalKind};
+use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::oneshot;
 
 use crate::args::RuntimeArguments;
@@ -87,8 +86,8 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::Descriptor { number, source })?;
     leave_outer_runtime(arguments);
     spfs_sys::limits::raise_nofile();
-    let mounted = match start(arguments, &handshake) {
-        Ok(mounted) => mounted,
+    let served = match start(arguments, &handshake) {
+        Ok(served) => served,
         Err(error) => {
             // The other process may be gone.
             drop(handshake.refuse(&chain(&error)));
@@ -101,11 +100,11 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
     if let Err(error) = handshake.accept() {
         tracing::warn!(%error, "the process that entered the runtime is gone");
     }
-    mounted.until_the_end()
+    served.until_the_end()
 }
 
 /// Loads the stack while the other process makes its namespaces, and serves when both are done.
-fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Mounted, DaemonError> {
+fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, DaemonError> {
     let opening = {
         let arguments = arguments.clone();
         std::thread::Builder::new()
@@ -169,7 +168,7 @@ impl Opened {
         Ok(Self { runtimes, live, lock })
     }
 
-    fn serve(self, entered: Entered) -> Result<Mounted, DaemonError> {
+    fn serve(self, entered: Entered) -> Result<Served, DaemonError> {
         let Self { runtimes, live, lock } = self;
         let live = Arc::new(live);
         let folder = live.folder();
@@ -184,7 +183,7 @@ impl Opened {
         live.started(entered.pid, &entered.namespace)?;
         let mount = Mount { namespace: entered.namespace, pid: entered.pid };
         let control = Arc::new(MountedRuntime::new(live, session, mount));
-        Ok(Mounted { runtimes, control, listener, lock })
+        Served::new(runtimes, control, listener, lock)
     }
 }
 
@@ -202,12 +201,22 @@ fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonErr
     Err(RuntimeError::InUse { name: name.clone() }.into())
 }
 
-/// A runtime whose mount is served.
-struct Mounted {
+/// A runtime whose mount and control socket are served.
+struct Served {
     runtimes: Runtimes,
     control: Arc<MountedRuntime>,
-    listener: std::os::unix::net::UnixListener,
     lock: FolderLock,
+    executor: tokio::runtime::Runtime,
+    events: Events,
+}
+
+/// What the end can come from, and what goes on until then.
+struct Events {
+    mount_ended: oneshot::Receiver<io::Result<()>>,
+    signals: [Signal; 3],
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    stop_server: oneshot::Sender<()>,
+    _stop_syncing: mpsc::Sender<()>,
 }
 
 /// Why a process stops serving.
@@ -220,21 +229,33 @@ enum End {
     Broken(io::Error),
 }
 
-impl Mounted {
-    fn until_the_end(self) -> Result<(), DaemonError> {
-        let Self { runtimes, control, listener, lock } = self;
+impl Served {
+    fn new(
+        runtimes: Runtimes,
+        control: Arc<MountedRuntime>,
+        listener: std::os::unix::net::UnixListener,
+        lock: FolderLock,
+    ) -> Result<Self, DaemonError> {
         let executor = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()
             .map_err(|source| DaemonError::Thread { source })?;
-        let (stop_syncing, stopped) = mpsc::channel();
-        let syncing = sync_regularly(Arc::clone(control.live()), stopped);
-        let end = executor.block_on(serve_until_the_end(&runtimes, &control, listener));
+        let events = {
+            let _context = executor.enter();
+            Events::new(&control, listener)?
+        };
+        Ok(Self { runtimes, control, lock, executor, events })
+    }
+
+    fn until_the_end(self) -> Result<(), DaemonError> {
+        let Self { runtimes, control, lock, executor, events } = self;
+        let saving = Arc::clone(&control);
+        executor.spawn_blocking(move || tidy_up(&saving, &runtimes));
+        let end = executor.block_on(events.wait_for_the_end(&control));
         executor.shutdown_background();
-        drop((stop_syncing, syncing));
         let live = control.live();
-        match end? {
+        match end {
             End::Unmounted => Ok(live.end(lock)?),
             End::Asked => {
                 control.quiesce();
@@ -245,48 +266,61 @@ impl Mounted {
     }
 }
 
-async fn serve_until_the_end(
-    runtimes: &Runtimes,
-    control: &Arc<MountedRuntime>,
-    listener: std::os::unix::net::UnixListener,
-) -> Result<End, DaemonError> {
-    let socket = control.live().folder().socket();
-    let listen = |source| DaemonError::Listen { socket: socket.clone(), source };
-    let listener = UnixListener::from_std(listener).map_err(listen)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async { drop(stopped.await) };
-    let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
-    // Nobody waits for these; the runtime runs already.
-    let (saving, runtimes) = (Arc::clone(control), runtimes.clone());
-    tokio::task::spawn_blocking(move || tidy_up(&saving, &runtimes));
-    let session = Arc::clone(control);
-    let (ended, end) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("spfs-end".into())
-        .spawn(move || drop(ended.send(session.wait())))
-        .map_err(|source| DaemonError::Thread { source })?;
-    let signal = |kind| unix::signal(kind).map_err(|source| DaemonError::Thread { source });
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let end = tokio::select! {
-        result = end => match result {
-            Ok(Ok(())) => End::Unmounted,
-            Ok(Err(error)) => End::Broken(error),
-            Err(_) => End::Broken(io::Error::other("the thread that waits for the end is gone")),
-        },
-        _ = terminate.recv() => End::Asked,
-        _ = interrupt.recv() => End::Asked,
-        _ = quit.recv() => End::Asked,
-        () = control.asked_to_end() => End::Asked,
-    };
-    drop(stop);
-    match server.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("the control socket failed: {}", chain(&error)),
-        Err(error) => tracing::warn!("the control socket failed: {error}"),
+impl Events {
+    fn new(
+        control: &Arc<MountedRuntime>,
+        listener: std::os::unix::net::UnixListener,
+    ) -> Result<Self, DaemonError> {
+        let socket = control.live().folder().socket();
+        let listener = UnixListener::from_std(listener)
+            .map_err(|source| DaemonError::Listen { socket, source })?;
+        let (stop_server, stopped) = oneshot::channel::<()>();
+        let stopped = async { drop(stopped.await) };
+        let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
+        let mount = Arc::clone(control);
+        let (ended, mount_ended) = oneshot::channel();
+        start_thread("spfs-end", move || drop(ended.send(mount.wait())))?;
+        let live = Arc::clone(control.live());
+        let (stop_syncing, stopped) = mpsc::channel();
+        start_thread("spfs-sync", move || sync_regularly(&live, &stopped))?;
+        let signal = |kind| unix::signal(kind).map_err(|source| DaemonError::Thread { source });
+        let signals = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::quit())?,
+        ];
+        Ok(Self { mount_ended, signals, server, stop_server, _stop_syncing: stop_syncing })
     }
-    Ok(end)
+
+    async fn wait_for_the_end(self, control: &MountedRuntime) -> End {
+        let [mut terminate, mut interrupt, mut quit] = self.signals;
+        let end = tokio::select! {
+            result = self.mount_ended => match result {
+                Ok(Ok(())) => End::Unmounted,
+                Ok(Err(error)) => End::Broken(error),
+                Err(_) => End::Broken(io::Error::other("nobody waits for the end of the mount")),
+            },
+            _ = terminate.recv() => End::Asked,
+            _ = interrupt.recv() => End::Asked,
+            _ = quit.recv() => End::Asked,
+            () = control.asked_to_end() => End::Asked,
+        };
+        drop(self.stop_server);
+        match self.server.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("the control socket failed: {}", chain(&error)),
+            Err(error) => tracing::warn!("the control socket failed: {error}"),
+        }
+        end
+    }
+}
+
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), DaemonError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|source| DaemonError::Thread { source })
 }
 
 /// What a start put off: the record is saved, and what earlier runtimes left is removed.
@@ -300,15 +334,10 @@ fn tidy_up(control: &MountedRuntime, runtimes: &Runtimes) {
 }
 
 /// Bounds what a power loss takes of what nobody synced.
-fn sync_regularly(
-    live: Arc<LiveRuntime>,
-    stopped: mpsc::Receiver<()>,
-) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("spfs-sync".into()).spawn(move || {
-        while stopped.recv_timeout(SYNC_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
-            if let Err(error) = live.view().sync_if_changed() {
-                tracing::warn!("cannot sync the scratch area: {}", chain(&error));
-            }
+fn sync_regularly(live: &LiveRuntime, stopped: &mpsc::Receiver<()>) {
+    while stopped.recv_timeout(SYNC_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if let Err(error) = live.view().sync_if_changed() {
+            tracing::warn!("cannot sync the scratch area: {}", chain(&error));
         }
-    })
+    }
 }

@@ -25,7 +25,7 @@ impl LiveRuntime {
         progress: &mut (dyn FnMut(CommitProgress) + Send),
     ) -> Result<Committed, LiveError> {
         self.backend.require(Capability::Commit)?;
-        let mut state = self.state.lock();
+        let mut state = self.begin_change()?;
         self.write_back(kernel)?;
         let mut committed = self.commit_changes(&mut state, options, progress)?;
         if !options.keep_editing && self.view.is_editable() {

@@ -24,6 +24,12 @@ pub enum LiveError {
     /// A pattern means nothing.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// The runtime has ended meanwhile.
+    #[error("runtime {name} has ended")]
+    Ended {
+        /// The runtime.
+        name: RuntimeName,
+    },
     /// The layers cannot be read.
     #[error("cannot read the layers of runtime {name}")]
     Layers {

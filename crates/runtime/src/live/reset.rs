@@ -20,7 +20,7 @@ impl LiveRuntime {
     pub fn reset(&self, options: &ResetOptions, kernel: &dyn Kernel) -> Result<u64, LiveError> {
         self.backend.require(Capability::Edit)?;
         let patterns = Patterns::parse(&options.patterns)?;
-        let mut state = self.state.lock();
+        let mut state = self.begin_change()?;
         // Before, not after: old pages must not be written into files that have been reset.
         self.write_back(kernel)?;
         let editable = self.view.is_editable();

@@ -361,6 +361,31 @@ fn what_the_format_cannot_hold_is_refused_by_name_and_nothing_is_committed() {
 }
 
 #[test]
+fn a_reset_drops_everything_or_what_is_meant() {
+    let fixture = fixture();
+    for name in ["keep.txt", "a.o", "b.o"] {
+        fixture.write(name, "one");
+    }
+    fixture.commit(&LAYER).unwrap();
+    for name in ["keep.txt", "a.o", "new.o"] {
+        fixture.write(name, "two!");
+    }
+    fixture.remove("b.o");
+    assert_eq!(fixture.reset(&["*.o"]).unwrap(), 3);
+    assert_eq!(fixture.diff(), ["~keep.txt"]);
+    assert_eq!(fixture.read("a.o").as_deref(), Some("one"));
+    assert_eq!(fixture.read("b.o").as_deref(), Some("one"));
+    assert_eq!(fixture.read("new.o"), None);
+    assert!(!fixture.kernel.told.lock().is_empty());
+    assert_eq!(fixture.reset(&["nothing-like-this"]).unwrap(), 0);
+    fixture.reset(&[]).unwrap();
+    assert_eq!(fixture.diff(), [] as [&str; 0]);
+    assert_eq!(fixture.read("keep.txt").as_deref(), Some("one"));
+    let error = fixture.reset(&["a//b"]).unwrap_err();
+    assert!(matches!(error, LiveError::Pattern(_)));
+}
+
+#[test]
 fn a_reset_works_in_a_runtime_that_is_read_only_again() {
     let fixture = fixture();
     fixture.write("a", "one");
@@ -409,6 +434,7 @@ fn the_end_of_a_transient_runtime_leaves_nothing() {
     assert!(fixture.runtimes.list().unwrap().is_empty());
     fixture.live.save().unwrap();
     assert!(fixture.runtimes.list().unwrap().is_empty(), "a late note revived it");
+    assert!(matches!(fixture.commit(&LAYER).unwrap_err(), LiveError::Ended { .. }));
 }
 
 #[test]

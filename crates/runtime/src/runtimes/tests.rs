@@ -71,6 +71,12 @@ fn change(runtimes: &Runtimes, name: &str, change: impl FnOnce(&mut RuntimeRecor
     runtimes.save(&record).unwrap();
 }
 
+/// What the daemon notes when it serves a runtime.
+fn served(record: &mut RuntimeRecord) {
+    record.status.running = true;
+    record.status.monitor = Some(std::process::id());
+}
+
 fn status(runtimes: &Runtimes, name: &str) -> RuntimeStatus {
     runtimes.status(&runtimes.read(&named(name)).unwrap()).unwrap()
 }
@@ -168,13 +174,14 @@ fn the_state_of_a_runtime_follows_its_life() {
     storage.create("one");
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Starting);
     let lock = runtimes.folder(&named("one")).lock().unwrap().unwrap();
-    change(runtimes, "one", |record| record.status.running = true);
+    change(runtimes, "one", served);
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Running);
     drop(lock);
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Crashed { changes: Some(0) });
     change(runtimes, "one", |record| {
         record.status.running = false;
         record.status.owner = None;
+        record.status.monitor = None;
     });
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Stopped);
     change(runtimes, "one", |record| record.config.durable = true);
@@ -217,7 +224,7 @@ fn a_killed_process_leaves_a_crashed_runtime() {
     let runtimes = &storage.runtimes;
     storage.create("one");
     let mut daemon = hold(runtimes);
-    change(runtimes, "one", |record| record.status.running = true);
+    change(runtimes, "one", served);
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Running);
     assert_eq!(runtimes.folder(&named("one")).holder(), Some(daemon.id()));
     let error = runtimes.remove(&named("one"), RemoveOptions::default()).unwrap_err();
@@ -230,9 +237,11 @@ fn a_killed_process_leaves_a_crashed_runtime() {
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Crashed { changes: Some(0) });
     runtimes.clean_leftovers().unwrap();
     let record = runtimes.rerun(&named("one"), rerun).unwrap();
-    assert!(!record.status.running);
     assert_eq!(record.status.command, [""]);
     assert_eq!(status(runtimes, "one"), RuntimeStatus::Starting);
+    // It came to nothing: the runtime is as it was.
+    change(runtimes, "one", |record| record.status.owner = Some(daemon.id()));
+    assert_eq!(status(runtimes, "one"), RuntimeStatus::Crashed { changes: Some(0) });
 }
 
 #[test]
@@ -331,7 +340,7 @@ fn pruning_takes_what_has_ended_and_is_not_kept() {
         storage.create(name);
     }
     change(runtimes, "ended", ended);
-    change(runtimes, "crashed", |record| record.status.running = true);
+    change(runtimes, "crashed", served);
     change(runtimes, "kept", |record| {
         record.status.owner = None;
         record.config.durable = true;
@@ -359,7 +368,7 @@ fn a_start_cleans_what_cut_off_starts_and_ends_left() {
         storage.create(name);
     }
     change(runtimes, "left", |record| record.status.owner = None);
-    change(runtimes, "crashed", |record| record.status.running = true);
+    change(runtimes, "crashed", served);
     change(runtimes, "kept", |record| {
         record.status.owner = None;
         record.config.durable = true;
