@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_runtime_in_a_runtime_hides_it_until_it_ends", || everywhere(hides)),
     ("the_inner_runtime_finds_the_same_directory_or_the_root", || everywhere(directory)),
     ("roots_inner_runtime_does_not_hold_the_outer_one", lets_go),
+    ("what_the_kernel_holds_fast_is_covered", || everywhere(held_fast)),
 ];
 
 fn layer(name: &str) -> Tree {
@@ -126,4 +127,22 @@ fn lets_go() {
     ended(started.inner);
     assert!(Path::new(mountpoint).is_dir());
     started.running.finish();
+}
+
+/// Root of a user namespace is privileged in there, and yet may not uncover what lies below the
+/// mounts that it was given.
+fn held_fast(who: As, place: Place) {
+    let (outer, inner) = pair(who, place);
+    let mountpoint = outer.mountpoint();
+    let started = start(
+        &outer,
+        &inner,
+        &format!("unshare --user --map-root-user INNER; cat {mountpoint}/name"),
+        &format!("cat {mountpoint}/name"),
+    );
+    assert_eq!(started.running.line(), "inner");
+    assert_eq!(started.running.line(), "outer");
+    ended(started.inner);
+    started.running.finish();
+    ended(started.outer);
 }
