@@ -26,5 +26,6 @@ mod views;
 
 pub use counters::{Op, Requests};
 pub use notify::{Invalidation, Notifier, Sent};
+pub use platform::Volume;
 pub use session::{Options, Session, serve, serve_views};
 pub use views::{Caller, Single, ViewId, Views};

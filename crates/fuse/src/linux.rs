@@ -1,6 +1,11 @@
 //! What is Linux: the flags of INIT, which requests it stops sending, its numbers.
 
+use std::ffi::OsStr;
+use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
 use fuser::{Errno, InitFlags, KernelConfig, RenameFlags, WriteFlags};
 use spfs_vfs::api::{Allocate, Replace};
@@ -75,7 +80,12 @@ pub(crate) fn kill_on_write(flags: WriteFlags, _caller: Caller) -> bool {
     flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
 }
 
-pub(crate) fn replace(flags: RenameFlags) -> Result<Replace, Errno> {
+/// Whether a WRITE brings pages of which the kernel keeps the times.
+pub(crate) fn is_collected(flags: WriteFlags, options: &Options) -> bool {
+    options.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE)
+}
+
+pub(crate) fn replace(_from: &OsStr, flags: RenameFlags) -> Result<Replace, Errno> {
     if flags.is_empty() {
         Ok(Replace::Allow)
     } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -98,6 +108,37 @@ pub(crate) fn allocate(mode: i32) -> Result<Allocate, Errno> {
         libc::FALLOC_FL_ZERO_RANGE => Ok(Allocate::ZeroRange),
         ZERO_KEEP => Ok(Allocate::ZeroRangeKeepSize),
         _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// A mount of this process, which only macOS has: on Linux each runtime is mounted inside its own
+/// mount namespace, by the process that enters it, which sends the device.
+#[derive(Debug)]
+pub enum Volume {}
+
+impl Volume {
+    /// Fails.
+    ///
+    /// # Errors
+    /// Always: see [`Volume`].
+    pub fn mount(_mount_point: &Path) -> io::Result<(Self, OwnedFd)> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "on Linux the runtime itself mounts"))
+    }
+
+    /// Waits until the mount is complete.
+    ///
+    /// # Errors
+    /// None: there is no such mount.
+    pub fn wait_until_mounted(&self, _limit: Duration) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Unmounts.
+    ///
+    /// # Errors
+    /// None: there is no such mount.
+    pub fn unmount(&self, _force: bool) -> io::Result<()> {
+        match *self {}
     }
 }
 

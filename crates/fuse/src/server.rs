@@ -285,7 +285,7 @@ impl<W: Views> Filesystem for Server<W> {
     ) {
         let result = self.call(Op::Rename, parent, |edge| {
             let (from, to) = ((parent, name.as_bytes()), (newparent, newname.as_bytes()));
-            edge.rename(caller(req), from, to, platform::replace(flags)?)
+            edge.rename(caller(req), from, to, platform::replace(name, flags)?)
         });
         answer_empty(reply, result);
     }
@@ -354,8 +354,7 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyWrite,
     ) {
         let kill = platform::kill_on_write(write_flags, caller(req));
-        let collected =
-            self.options.writeback && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let collected = platform::is_collected(write_flags, &self.options);
         let written = self.call(Op::Write, id, |edge| {
             if collected && !kill {
                 edge.write_back(fh, offset, data)

@@ -24,6 +24,7 @@ pub mod files;
 pub mod ids;
 pub mod limits;
 pub mod lock;
+pub mod macfuse;
 pub mod mount;
 pub mod owner;
 pub mod process;
