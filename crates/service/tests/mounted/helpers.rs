@@ -1,0 +1,165 @@
+//! The processes that tests start beside the daemon: what `spfs run`, the helper that enters, and
+//! the commands inside a runtime are in the real program.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use spfs_model::{ChangeKind, DigestStrategy, EncodingFormat};
+use spfs_runtime::control::{CommitKind, CommitOptions, ResetOptions};
+use spfs_runtime::enter::{self, EnterPlan};
+use spfs_runtime::startup::Startup;
+use spfs_runtime::{RuntimeFolder, RuntimeName};
+use spfs_service::{Client, ClientError, Launch, start_runtime_daemon};
+use spfs_sys::process;
+
+use crate::harness::say;
+
+/// Where the storage is, for the helpers.
+pub(crate) const STORAGE: &str = "SPFS_TEST_STORAGE";
+
+pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match (name, &arguments[..]) {
+        ("start", [name, fresh, editable, command @ ..]) => {
+            start(name, *fresh == "fresh", *editable == "editable", command)
+        }
+        ("enter", [name, handshake, editable, command @ ..]) => {
+            enter(name, handshake, *editable == "editable", command)
+        }
+        ("spfs", [request, rest @ ..]) => inside(request, rest),
+        _ => panic!("no helper {name} {arguments:?}"),
+    }
+}
+
+fn storage() -> PathBuf {
+    std::env::var_os(STORAGE).expect("a test sets it").into()
+}
+
+/// Starts the daemon of a runtime and executes the step that enters.
+fn start(name: &str, fresh: bool, editable: bool, command: &[&str]) -> ExitCode {
+    let root = storage();
+    let outer = std::env::var("SPFS_RUNTIME").ok().map(|outer| outer.parse().unwrap());
+    let started = start_runtime_daemon(&Launch {
+        program: Path::new("/proc/self/exe"),
+        storage_root: &root,
+        name: &name.parse().unwrap(),
+        fresh,
+        outer: outer.as_ref(),
+        log: "info",
+        digest_strategy: DigestStrategy::default(),
+        encoding_format: EncodingFormat::default(),
+    })
+    .unwrap();
+    let mut enter = Command::new("/proc/self/exe");
+    enter.args(["--helper", "enter", name]);
+    enter.arg(process::number_of(&started.handshake).to_string());
+    enter.arg(if editable { "editable" } else { "read-only" }).args(command);
+    process::pass_on(&mut enter, started.handshake);
+    panic!("cannot execute the next step: {}", enter.exec());
+}
+
+/// Lets the step that enters fail before it has made anything.
+pub(crate) const DO_NOT_ENTER: &str = "SPFS_TEST_DO_NOT_ENTER";
+
+/// Enters a runtime whose daemon waits.
+fn enter(name: &str, handshake: &str, editable: bool, command: &[&str]) -> ExitCode {
+    if std::env::var_os(DO_NOT_ENTER).is_some() {
+        return ExitCode::FAILURE;
+    }
+    let name: RuntimeName = name.parse().unwrap();
+    let folder = RuntimeFolder::new(&storage(), &name);
+    let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    let failed = enter::enter(EnterPlan {
+        startup: Startup {
+            name,
+            folder: folder.path().to_owned(),
+            mountpoint: PathBuf::from("/spfs"),
+            command: command.iter().map(OsString::from).collect(),
+            environment,
+            overrides: Vec::new(),
+            terminal: false,
+        },
+        editable,
+        handshake: process::take_inherited(handshake.parse().unwrap()).unwrap(),
+        log: folder.log(),
+        patience: enter::PATIENCE,
+    });
+    let error = failed.unwrap_err();
+    say(&format!("NOT ENTERED: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Asks the daemon of the active runtime.
+fn inside(request: &str, rest: &[&str]) -> ExitCode {
+    let name = std::env::var("SPFS_RUNTIME").unwrap().parse().unwrap();
+    let socket = RuntimeFolder::new(&storage(), &name).socket();
+    match Client::connect(&socket).and_then(|mut client| ask(&mut client, request, rest)) {
+        Ok(answer) => {
+            say(answer.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(ClientError::Failed(failure)) => {
+            say(&format!("FAILED {:?}: {failure}", failure.code));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("NO ANSWER: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask(client: &mut Client, request: &str, rest: &[&str]) -> Result<String, ClientError> {
+    match request {
+        "commit" => {
+            let kind = match rest.first() {
+                Some(&"platform") => CommitKind::Platform,
+                _ => CommitKind::Layer,
+            };
+            let options = CommitOptions {
+                kind,
+                annotations: Vec::new(),
+                keep_editing: rest.contains(&"keep"),
+                allow_empty: false,
+            };
+            let done = client.commit(&options, &mut |_| {})?;
+            let busy: Vec<String> =
+                done.busy.iter().map(|path| path.escape_ascii().to_string()).collect();
+            Ok(format!("{} editable={} busy={busy:?}", done.digest, done.editable))
+        }
+        "edit" => {
+            let mode = client.set_editable(rest == ["on"] || rest == ["keep"], rest == ["keep"])?;
+            Ok(format!("changed={} durable={}", mode.changed, mode.durable))
+        }
+        "reset" => {
+            let patterns = rest.iter().map(ToString::to_string).collect();
+            let paths = client.reset(&ResetOptions { patterns, stack: None })?;
+            Ok(format!("reset {paths}"))
+        }
+        "diff" => {
+            let changes = client.diff()?;
+            let line = |change: &spfs_model::Change| {
+                let sign = match change.kind {
+                    ChangeKind::Added(_) => '+',
+                    ChangeKind::Removed(_) => '-',
+                    ChangeKind::Changed { .. } => '~',
+                };
+                format!("{sign}{} ", change.path.escape_ascii())
+            };
+            Ok(changes.iter().map(line).collect())
+        }
+        "status" => {
+            let status = client.status()?;
+            let view = &status.views[0];
+            Ok(format!("pid={} editable={} changes={}", status.pid, view.editable, view.changes))
+        }
+        "shutdown" => {
+            client.shutdown(rest == ["force"])?;
+            Ok("ending".to_owned())
+        }
+        other => panic!("no request {other}"),
+    }
+}

@@ -1,0 +1,26 @@
+//! Runtimes from their start to their end, with real mounts, processes and daemons.
+//!
+//! This program is everything that takes part: the tests, the daemon (when it is called
+//! `spfs-fuse`), and the other processes (`--helper NAME`). The first of these runs a test again as
+//! an ordinary user when the tests are root.
+#![expect(clippy::unwrap_used, reason = "a failed test is to panic")]
+
+#[cfg(target_os = "linux")]
+mod harness;
+#[cfg(target_os = "linux")]
+mod helpers;
+#[cfg(target_os = "linux")]
+mod life;
+#[cfg(target_os = "linux")]
+mod work;
+#[cfg(target_os = "linux")]
+mod world;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    harness::main(&[life::TESTS, work::TESTS].concat())
+}
+
+/// Runtimes have no mounts of their own there.
+#[cfg(not(target_os = "linux"))]
+fn main() {}
