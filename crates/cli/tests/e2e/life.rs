@@ -132,6 +132,28 @@ fn a_runtime_can_be_made_durable_from_inside() {
 }
 
 #[test]
+fn when_the_daemon_is_killed_its_runtime_is_crashed_and_keeps_its_changes() {
+    as_each_user(|world| {
+        world.layer("base", &[("f", "base\n"), ("g", "base\n")]);
+        let mut session = world.session(["--runtime-name", "victim", "--edit", "base"]);
+        session.ok("echo changed > /spfs/f; mkdir /spfs/d; echo new > /spfs/d/new; rm /spfs/g");
+        kill(world.daemon());
+        let said = session.fails("ls /spfs");
+        assert!(said.contains("Transport endpoint is not connected"), "{said}");
+        assert_eq!(listed(world)[0]["status"], "crashed");
+        let list = world.spfs(["runtime", "list"]).succeeds().stdout;
+        assert!(list.contains("status=crashed"), "{list}");
+        let said = session.fails("spfs commit layer");
+        assert!(said.contains("victim") && said.contains("--rerun"), "{said}");
+        session.end();
+        let script = "cat /spfs/f /spfs/d/new; ls /spfs; spfs commit layer -t saved";
+        let again = world.spfs(["run", "--rerun", "victim", "--", "sh", "-c", script]);
+        assert_eq!(again.succeeds().stdout, "changed\nnew\nd\nf\n");
+        assert_eq!(world.spfs(["read", "base+saved", "f"]).succeeds().stdout, "changed\n");
+    });
+}
+
+#[test]
 fn a_crashed_runtime_can_be_removed() {
     as_each_user(|world| {
         let session = world.session(["--runtime-name", "victim", "-"]);

@@ -1,5 +1,6 @@
 //! `spfs run` and `spfs shell`: what the command sees and how it ends.
 
+use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -230,6 +231,37 @@ fn a_shell_reads_its_commands_and_greets_on_standard_error() {
         assert!(outcome.stdout.contains("content\n"), "{outcome:#?}");
         let outcome = world.spfs(["shell", "--edit", "a"]).stdin(b"touch /spfs/new && ls /spfs\n");
         assert!(outcome.run().stdout.contains("f\nnew\n"));
+    });
+}
+
+#[test]
+fn a_runtime_inside_a_runtime_shows_its_own_files() {
+    as_each_user(|world| {
+        world.layer("outer", &[("f", "outer\n")]);
+        world.layer("inner", &[("f", "inner\n")]);
+        let script = "cat /spfs/f; spfs run inner -- cat /spfs/f; cat /spfs/f; \
+                      spfs run inner -- sh -c 'spfs run outer -- cat /spfs/f; cat /spfs/f'";
+        let out = world.spfs(["run", "outer", "--", "sh", "-c", script]).succeeds().stdout;
+        assert_eq!(out, "outer\ninner\nouter\nouter\ninner\n");
+        world.settle();
+        assert_eq!(world.runtimes(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_inner_runtime_may_outlive_the_outer_one() {
+    as_each_user(|world| {
+        world.layer("inner", &[("f", "inner\n")]);
+        let fifo = world.path("work/fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        world.give(&fifo);
+        let script = "spfs run inner -- sh -c 'read x < fifo; cat /spfs/f > result; : > done' \
+                      </dev/null >/dev/null 2>&1 & sleep 0.2";
+        world.spfs(["run", "-", "--", "sh", "-c", script]).succeeds();
+        writeln!(std::fs::File::options().write(true).open(&fifo).unwrap(), "go").unwrap();
+        wait_for("the inner runtime to finish", || world.path("work/done").exists());
+        assert_eq!(std::fs::read_to_string(world.path("work/result")).unwrap(), "inner\n");
     });
 }
 

@@ -1,6 +1,6 @@
 //! The behaviours that upstream's own black-box tests fix, one test each.
 
-use crate::harness::as_each_user;
+use crate::harness::{as_each_user, wait_for};
 
 #[test]
 fn disk_usage_of_a_file_is_not_zero() {
@@ -93,5 +93,20 @@ fn the_temporary_directory_of_the_caller_is_kept() {
     as_each_user(|world| {
         let run = world.spfs(["run", "-", "--", "bash", "-c", "echo $TMPDIR"]);
         assert_eq!(run.env("TMPDIR", "/tmp/elsewhere").succeeds().stdout, "/tmp/elsewhere\n");
+    });
+}
+
+#[test]
+fn the_number_of_runtimes_is_right_at_every_moment() {
+    as_each_user(|world| {
+        let count = "spfs runtime list -q | wc -l";
+        assert_eq!(world.runtimes().len(), 0);
+        let run = world.spfs(["run", "-", "--", "sh", "-c", count]);
+        assert_eq!(run.succeeds().stdout.trim(), "1");
+        wait_for("the runtime to end", || world.runtimes().is_empty());
+        let nested = format!("spfs run - -- sh -c '{count}'");
+        let run = world.spfs(["run", "-", "--", "sh", "-c", &nested]);
+        assert_eq!(run.succeeds().stdout.trim(), "2");
+        wait_for("the runtimes to end", || world.runtimes().is_empty());
     });
 }
