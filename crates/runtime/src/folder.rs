@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use spfs_sys::lock::{self, Lock};
@@ -26,6 +27,11 @@ const LOCK: &str = "lock";
 
 /// What the name of a folder begins with while it is being removed.
 const GONE: &str = "gone#";
+
+/// How often, and after which pause, a lock is asked for that somebody may hold for a moment only, to
+/// look at the runtime or to clean up after it: a second in all.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The folder of one runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +91,25 @@ impl RuntimeFolder {
     /// Takes the lock; `None` when somebody else has it.
     pub fn lock(&self) -> Result<Option<FolderLock>, RuntimeError> {
         self.try_lock().map_err(|source| self.failed("lock the folder", source))
+    }
+
+    /// Takes the lock as soon as those give it back who hold it for a moment only; `None` when
+    /// somebody has it for longer.
+    pub fn lock_soon(&self) -> Result<Option<FolderLock>, RuntimeError> {
+        in_a_moment(|| self.lock())
+    }
+
+    /// Makes the folder unless it is there, and takes its lock; `None` when somebody has it. Who
+    /// cleans up may take a folder away that is still empty: then it is made again.
+    pub fn create_locked(&self) -> Result<Option<FolderLock>, RuntimeError> {
+        in_a_moment(|| match self.create().and_then(|()| self.lock()) {
+            Err(RuntimeError::Folder { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            other => other,
+        })
     }
 
     fn try_lock(&self) -> io::Result<Option<FolderLock>> {
@@ -202,6 +227,19 @@ fn shared_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Tries until there is something, or for as long as a moment lasts.
+fn in_a_moment<T>(
+    mut attempt: impl FnMut() -> Result<Option<T>, RuntimeError>,
+) -> Result<Option<T>, RuntimeError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Some(found) = attempt()? {
+            return Ok(Some(found));
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(None)
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {

@@ -127,11 +127,14 @@ impl Runtimes {
         }
         let name = new.name.clone().unwrap_or_else(RuntimeName::random);
         let folder = self.folder(&name);
-        folder.create()?;
-        let Some(lock) = folder.lock()? else {
+        if self.has(&name)? {
+            return Err(RuntimeError::Exists { name });
+        }
+        let Some(lock) = folder.create_locked()? else {
             return Err(RuntimeError::Exists { name });
         };
-        // Changes without a record are those of a runtime whose record was lost.
+        // Somebody may have been faster. Changes without a record are those of a runtime whose
+        // record was lost.
         if self.has(&name)? || folder.has_changes() {
             return Err(RuntimeError::Exists { name });
         }
@@ -197,7 +200,7 @@ impl Runtimes {
             return Err(RuntimeError::Gone { name: name.clone(), folder });
         }
         folder.create()?;
-        let Some(_lock) = folder.lock()? else {
+        let Some(_lock) = folder.lock_soon()? else {
             return Err(RuntimeError::InUse { name: name.clone() });
         };
         // A crashed runtime stays one until it is served: this start may fail.
@@ -213,7 +216,7 @@ impl Runtimes {
     /// Takes back what [`Runtimes::create`] made, when the runtime could not be started.
     pub fn discard(&self, name: &RuntimeName) -> Result<(), RuntimeError> {
         let folder = self.folder(name);
-        let Some(lock) = folder.lock()? else {
+        let Some(lock) = folder.lock_soon()? else {
             return Err(RuntimeError::InUse { name: name.clone() });
         };
         self.delete(name, lock)
@@ -271,7 +274,7 @@ impl Runtimes {
         if !folder.exists() {
             return self.delete_documents(name);
         }
-        let Some(lock) = folder.lock()? else {
+        let Some(lock) = folder.lock_soon()? else {
             return Err(RuntimeError::InUse { name: name.clone() });
         };
         self.delete(name, lock)

@@ -25,10 +25,6 @@ use crate::launch::DAEMON_NAME;
 use crate::mounted::{Mount, MountedRuntime};
 use crate::serve;
 
-/// A lock may be held for a moment by somebody who looks whether it is held.
-const LOCK_ATTEMPTS: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
 
@@ -188,17 +184,13 @@ impl Opened {
 }
 
 fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
-    let folder = runtimes.folder(name);
-    for _ in 0..LOCK_ATTEMPTS {
-        if let Some(lock) = folder.lock()? {
-            if let Err(error) = lock.note_holder(std::process::id()) {
-                tracing::warn!(%error, "cannot note who serves the runtime");
-            }
-            return Ok(lock);
-        }
-        std::thread::sleep(LOCK_PAUSE);
+    let Some(lock) = runtimes.folder(name).lock_soon()? else {
+        return Err(RuntimeError::InUse { name: name.clone() }.into());
+    };
+    if let Err(error) = lock.note_holder(std::process::id()) {
+        tracing::warn!(%error, "cannot note who serves the runtime");
     }
-    Err(RuntimeError::InUse { name: name.clone() }.into())
+    Ok(lock)
 }
 
 /// A runtime whose mount and control socket are served.

@@ -400,3 +400,29 @@ fn a_start_cleans_what_cut_off_starts_and_ends_left() {
     runtimes.remove(&named("lost"), RemoveOptions::default()).unwrap();
     assert!(!lost.exists());
 }
+
+#[test]
+fn starts_succeed_while_others_clean_up() {
+    let storage = storage();
+    let runtimes = &storage.runtimes;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Two that clean up may get into each other's way, which harms nobody.
+                    drop(runtimes.clean_leftovers());
+                }
+            });
+        }
+        let starts = scope.spawn(|| {
+            for number in 0..100 {
+                storage.create(&format!("runtime-{number}"));
+            }
+        });
+        let started = starts.join();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        started.unwrap();
+    });
+    assert_eq!(runtimes.list().unwrap().len(), 100);
+}

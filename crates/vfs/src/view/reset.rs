@@ -43,7 +43,7 @@ pub enum Invalidation {
 /// What a reset did.
 #[derive(Debug, Default)]
 pub struct ResetReport {
-    /// Names and files that were put back or removed.
+    /// Paths that differed from the layers and do so no more.
     pub restored: usize,
     /// What the kernel must forget.
     pub invalidate: Vec<Invalidation>,
@@ -222,16 +222,22 @@ impl Reset<'_> {
         match (found, wanted) {
             (None, None) => Ok(()),
             (Some(found), None) => self.remove(dir, &name, found),
-            (None, Some(wanted)) => self.attach(dir, &wanted),
+            (None, Some(wanted)) => {
+                self.count(true);
+                self.attach(dir, &wanted)
+            }
             (Some((ino, FileType::Directory)), Some(Wanted { dir: Some(below), mode, .. })) => {
-                self.restore_attributes(ino, mode)?;
+                let differed = self.restore_attributes(ino, mode)?;
+                self.count(differed);
                 if self.differs_below(ino) { self.directory(ino, &below) } else { Ok(()) }
             }
             (Some((ino, FileType::Regular)), Some(wanted))
                 if wanted.kind == NodeKind::File && self.can_restore_in_place(ino, &wanted)? =>
             {
-                self.restore_attributes(ino, wanted.mode)?;
-                self.restore_content(ino, &wanted)
+                let attributes = self.restore_attributes(ino, wanted.mode)?;
+                let content = self.restore_content(ino, &wanted)?;
+                self.count(attributes || content);
+                Ok(())
             }
             (Some((ino, FileType::Symlink)), Some(wanted))
                 if wanted.kind == NodeKind::Symlink
@@ -241,9 +247,10 @@ impl Reset<'_> {
                 Ok(())
             }
             (Some((ino, file_type)), Some(wanted)) => {
+                // This counts the path already.
                 self.remove(dir, &name, (ino, file_type))?;
                 if file_type == FileType::Regular && wanted.kind == NodeKind::File {
-                    self.did(Invalidation::Entry { dir, name });
+                    self.tell(Invalidation::Entry { dir, name });
                     self.attach_new(dir, &wanted)
                 } else {
                     self.attach(dir, &wanted)
@@ -284,7 +291,8 @@ impl Reset<'_> {
             })
     }
 
-    fn restore_attributes(&mut self, ino: Ino, mode: u32) -> Result<()> {
+    /// Returns whether anything differed.
+    fn restore_attributes(&mut self, ino: Ino, mode: u32) -> Result<bool> {
         let time = self.now;
         let xattrs = self.namespace.xattr_names(ino)?;
         for name in &xattrs {
@@ -296,7 +304,7 @@ impl Reset<'_> {
         let owner = self.namespace.defaults().owner;
         let attr = self.namespace.attr_of_names(ino)?;
         if attr.perm == perm && attr.owner == owner && xattrs.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let change = AttrChange {
             perm: Some(perm),
@@ -307,21 +315,22 @@ impl Reset<'_> {
         };
         self.namespace.change_attributes(ino, &change)?;
         self.upper.record(&Record::Attributes { ino: ino.0, change });
-        self.did(Invalidation::Inode(ino));
-        Ok(())
+        self.tell(Invalidation::Inode(ino));
+        Ok(true)
     }
 
-    fn restore_content(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
+    /// Returns whether anything differed.
+    fn restore_content(&mut self, ino: Ino, wanted: &Wanted) -> Result<bool> {
         let cell = self.namespace.cell(ino)?;
         let same = cell.with(
             |content| matches!(content.source, Source::Payload(digest) if digest == wanted.digest),
         );
         if same {
-            return Ok(());
+            return Ok(false);
         }
         self.assign_payload(ino, wanted)?;
-        self.did(Invalidation::Inode(ino));
-        Ok(())
+        self.tell(Invalidation::Inode(ino));
+        Ok(true)
     }
 
     fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
@@ -352,14 +361,15 @@ impl Reset<'_> {
         let time = self.now;
         let removed = name.as_bytes().to_vec();
         self.upper.record(&Record::Remove { dir: dir.0, name: removed, directory, time });
-        self.did(Invalidation::Removed { dir, child, name: name.clone() });
+        self.count(true);
+        self.tell(Invalidation::Removed { dir, child, name: name.clone() });
         Ok(())
     }
 
     /// Puts back a name that is missing: the lower inode itself, if nothing else leads to it, or a
     /// new one like it.
     fn attach(&mut self, dir: Ino, wanted: &Wanted) -> Result<()> {
-        self.did(Invalidation::Entry { dir, name: wanted.name.clone() });
+        self.tell(Invalidation::Entry { dir, name: wanted.name.clone() });
         let lower = self.namespace.lower().child(dir, wanted.name.as_name());
         match lower {
             Some((ino, file_type))
@@ -380,11 +390,11 @@ impl Reset<'_> {
         let whole = wanted.dir.is_none() || !self.touched_below(ino);
         self.namespace.restore_lower(ino, whole, time)?;
         self.upper.record(&Record::Restore { ino: ino.0, whole, time });
-        self.report.invalidate.push(Invalidation::Inode(ino));
+        self.tell(Invalidation::Inode(ino));
         self.restore_attributes(ino, wanted.mode)?;
         match (&wanted.dir, wanted.kind) {
             (Some(below), _) => self.directory(ino, below),
-            (None, NodeKind::File) => self.restore_content(ino, wanted),
+            (None, NodeKind::File) => self.restore_content(ino, wanted).map(drop),
             (None, _) => Ok(()),
         }
     }
@@ -436,8 +446,11 @@ impl Reset<'_> {
         }
     }
 
-    fn did(&mut self, invalidation: Invalidation) {
-        self.report.restored += 1;
+    fn count(&mut self, differed: bool) {
+        self.report.restored += usize::from(differed);
+    }
+
+    fn tell(&mut self, invalidation: Invalidation) {
         self.report.invalidate.push(invalidation);
     }
 }
