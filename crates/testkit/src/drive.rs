@@ -204,6 +204,11 @@ impl<V: Vfs> Session<V> {
         self.met[node.0]
     }
 
+    /// Whether an inode of this number has been met.
+    pub fn has_met(&self, node: Known) -> bool {
+        node.0 < self.met.len()
+    }
+
     /// The inode of the file that is open in a slot.
     pub fn node_in(&self, slot: usize) -> Option<Known> {
         self.files.get(slot)?.as_ref().map(|open| open.node)

@@ -26,6 +26,10 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct State {
     plan: Option<Plan>,
+    /// The next call of this name fails.
+    next: Option<(&'static str, io::ErrorKind)>,
+    /// Calls neither count nor fail.
+    held: bool,
     failed: Vec<&'static str>,
 }
 
@@ -44,13 +48,23 @@ impl Faults {
     /// Counts from now on and lets calls fail as planned.
     pub fn arm(&self, plan: Plan) {
         self.calls.store(0, Ordering::Relaxed);
-        *self.state.lock() = State { plan: Some(plan), failed: Vec::new() };
+        *self.state.lock() = State { plan: Some(plan), ..State::default() };
+    }
+
+    /// Lets the next call of this name fail, once.
+    pub fn fail_next(&self, what: &'static str, kind: io::ErrorKind) {
+        self.state.lock().next = Some((what, kind));
     }
 
     /// Lets no call fail from now on. Returns whether one has failed since the faults were armed.
     pub fn disarm(&self) -> bool {
         let mut state = self.state.lock();
         state.plan.take().is_some() && !state.failed.is_empty()
+    }
+
+    /// While they are held, no call counts or fails: somebody looks at the outcome.
+    pub fn set_held(&self, held: bool) {
+        self.state.lock().held = held;
     }
 
     /// The calls that failed since the faults were armed.
@@ -65,8 +79,15 @@ impl Faults {
 
     /// Counts a call.
     fn call(&self, what: &'static str) -> io::Result<()> {
-        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let mut state = self.state.lock();
+        if state.held {
+            return Ok(());
+        }
+        if let Some((_, kind)) = state.next.take_if(|(next, _)| *next == what) {
+            state.failed.push(what);
+            return Err(kind.into());
+        }
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         match state.plan {
             Some(plan) if number == plan.call || plan.lasting && number > plan.call => {
                 state.failed.push(what);

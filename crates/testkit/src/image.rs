@@ -139,6 +139,11 @@ impl Image {
         Some(format!("{extra:?} is there and should not be: {:?}", other.nodes[extra]))
     }
 
+    /// The inode that each path leads to.
+    pub fn inodes(&self) -> impl Iterator<Item = (&TreePath, Ino)> {
+        self.nodes.iter().map(|(path, node)| (path, node.ino))
+    }
+
     /// Whether two images hold the same except for times.
     pub fn same_but_times(&self, other: &Self) -> bool {
         self.difference(other, &|_, _| true).is_none()

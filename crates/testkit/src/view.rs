@@ -239,16 +239,11 @@ impl ViewSubject {
         let manifest = manifest.map_err(|e| CommitFailed::Failed(format!("diff: {e}")))?;
         let Some(manifest) = manifest else { return Ok(()) };
         let layer = manifest.digest(DigestStrategy::WithKindAndSalt);
-        let before = commit.committed_before().len();
         let finished = commit.finish(layer);
-        if finished.is_err() {
-            // The view knows whether the layer counts.
-            let (_, commit) = view.begin_commit(&*self.base.payloads)?;
-            if commit.committed_before().len() > before {
-                self.committed.push(manifest);
-            }
-        } else {
+        if view.committed().len() > self.committed.len() {
             self.committed.push(manifest);
+        }
+        if finished.is_ok() {
             self.must_be_unchanged("after a commit").map_err(CommitFailed::Failed)?;
         }
         finished.map_err(|error| CommitFailed::Failed(format!("finish: {error}")))
@@ -327,6 +322,12 @@ impl Subject for ViewSubject {
 
     fn fs(&self) -> Arc<View> {
         Arc::clone(self.view())
+    }
+
+    fn set_watched(&self, watched: bool) {
+        if let Disk::Failing(faults) = &self.disk {
+            faults.set_held(watched);
+        }
     }
 
     fn excuse_times(&self, _: FileType, model: &Times, view: &mut Times) {

@@ -57,6 +57,9 @@ pub(crate) struct Content {
     pub(crate) written_at: Option<Timestamp>,
     /// Something changed that no completed sync covers.
     pub(crate) unsynced: Unsynced,
+    /// The scratch file may be longer than `size`, after a write beyond the end that failed. It is
+    /// cut off before anything else is done with that file.
+    pub(crate) torn: bool,
 }
 
 /// What a sync has to do for a cell.
@@ -115,7 +118,8 @@ impl Source {
 impl FileCell {
     fn new(ino: Ino, size: u64, source: Source) -> Self {
         let unsynced = Unsynced::default();
-        let content = Content { size, source, stored: None, written_at: None, unsynced };
+        let content =
+            Content { size, source, stored: None, written_at: None, unsynced, torn: false };
         Self { ino, content: RwLock::new(content) }
     }
 
@@ -166,7 +170,7 @@ impl FileCell {
         let old = content.source.scratch_id();
         let kept = source.scratch_id();
         let unsynced = Unsynced::default();
-        *content = Content { size, source, stored: None, written_at: None, unsynced };
+        *content = Content { size, source, stored: None, written_at: None, unsynced, torn: false };
         old.filter(|id| Some(*id) != kept)
     }
 
@@ -184,6 +188,7 @@ impl FileCell {
     /// The caller syncs the journal afterwards.
     pub(crate) fn sync_data(&self, upper: &Upper) -> Result<()> {
         let mut content = self.content.write();
+        content.mend(upper)?;
         let unsynced = content.unsynced;
         if unsynced.data
             && let Some(id) = content.source.scratch_id()
@@ -213,8 +218,10 @@ impl FileCell {
     }
 
     /// A sync of the whole volume begins; what is written from now on needs another.
-    pub(crate) fn begin_sync(&self) -> Unsynced {
-        std::mem::take(&mut self.content.write().unsynced)
+    pub(crate) fn begin_sync(&self, upper: &Upper) -> Result<Unsynced> {
+        let mut content = self.content.write();
+        content.mend(upper)?;
+        Ok(std::mem::take(&mut content.unsynced))
     }
 
     /// The sync of the whole volume is done: what was written before it counts. A source that has
@@ -266,6 +273,7 @@ impl Content {
         incoming: Incoming<'_>,
     ) -> Result<Arc<dyn ScratchFile>> {
         let upper = store.upper()?;
+        self.mend(upper)?;
         let stored = self.stored.take();
         match &self.source {
             Source::Whole { id } if stored.is_some_and(|stored| stored.shared) => {
@@ -290,6 +298,19 @@ impl Content {
                 self.copy_up(ino, store, digest, incoming)
             }
         }
+    }
+
+    /// Cuts off what the scratch file has behind the end.
+    pub(crate) fn mend(&mut self, upper: &Upper) -> Result<()> {
+        if !self.torn {
+            return Ok(());
+        }
+        if let Some(id) = self.source.scratch_id() {
+            let file = upper.file(id)?;
+            file.set_len(self.size).map_err(|e| Error::scratch("cut off a failed write", e))?;
+        }
+        self.torn = false;
+        Ok(())
     }
 
     /// Copies a scratch file that a repository shares.

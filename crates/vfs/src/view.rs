@@ -210,21 +210,48 @@ impl View {
         &self,
         change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<T>,
     ) -> Result<T> {
+        let (done, written) = self.change_and_write(change)?;
+        written.map(|()| done)
+    }
+
+    /// Changes names, and frees the inode that has lost its last one if nobody holds it.
+    fn change_names(
+        &self,
+        change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<Option<Ino>>,
+    ) -> Result<()> {
+        let (orphan, written) = self.change_and_write(change)?;
+        if let Some(ino) = orphan {
+            self.reap(ino);
+        }
+        written
+    }
+
+    /// Changes names or attributes. When the second result is an error the change has happened all
+    /// the same, unacknowledged: the next one that succeeds writes its record, too.
+    fn change_and_write<T>(
+        &self,
+        change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<T>,
+    ) -> Result<(T, Result<()>)> {
         let upper = self.require_editable()?;
         let _recording = self.recording.read();
         let now = self.clock.now();
         let done = change(&mut self.namespace.write(), now, upper)?;
-        upper.journal.flush()?;
-        Ok(done)
+        Ok((done, upper.journal.flush()))
     }
 
     fn cell(&self, ino: Ino) -> Result<Arc<FileCell>> {
         self.namespace.read().cell(ino)
     }
 
-    /// Remembers that content which a layer had is changed.
-    fn content_changed(&self, ino: Ino) -> Result<()> {
-        self.namespace.write().mark(ino)
+    /// Remembers what a change of content means for commits and syncs. `change` tells whether a
+    /// layer had the content before; a change that failed may have copied it up all the same.
+    fn content_done(&self, cell: &Arc<FileCell>, change: Result<bool>) -> Result<()> {
+        self.needs_sync(cell);
+        let was_clean = *change.as_ref().unwrap_or(&true);
+        if was_clean && !cell.is_payload() {
+            self.namespace.write().mark(cell.ino)?;
+        }
+        change.map(drop)
     }
 
     /// Remembers that a sync has something to do for a cell.
@@ -397,20 +424,16 @@ impl Vfs for View {
     }
 
     fn remove(&self, dir: Ino, name: Name<'_>, what: Remove) -> Result<()> {
-        let orphan = self.change(|namespace, time, upper| {
+        self.change_names(|namespace, time, upper| {
             let orphan = namespace.remove(dir, name, what, time)?;
             let (name, directory) = (name.as_bytes().to_vec(), what == Remove::Directory);
             upper.record(&Record::Remove { dir: dir.0, name, directory, time });
             Ok(orphan)
-        })?;
-        if let Some(ino) = orphan {
-            self.reap(ino);
-        }
-        Ok(())
+        })
     }
 
     fn rename(&self, from: (Ino, Name<'_>), to: (Ino, Name<'_>), replace: Replace) -> Result<()> {
-        let orphan = self.change(|namespace, time, upper| {
+        self.change_names(|namespace, time, upper| {
             let orphan = namespace.rename(from, to, replace, time)?;
             upper.record(&Record::Rename {
                 from_dir: from.0.0,
@@ -421,11 +444,7 @@ impl Vfs for View {
                 time,
             });
             Ok(orphan)
-        })?;
-        if let Some(ino) = orphan {
-            self.reap(ino);
-        }
-        Ok(())
+        })
     }
 
     fn readlink(&self, ino: Ino) -> Result<Box<[u8]>> {

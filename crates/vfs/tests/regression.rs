@@ -1,10 +1,16 @@
 //! Stories of what went wrong once, each found by the random tests beside this file.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use spfs_testkit::faults::Faults;
 use spfs_testkit::layers::{BaseStack, Tree};
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::api::{Access, Error, File, NewKind, Pin, Replace, SetAttr, Vfs, XattrMode};
+use spfs_vfs::api::{
+    Access, Error, File, NewKind, Pin, Replace, SetAttr, SetTime, Timestamp, Vfs, XattrMode,
+};
 
 fn on(layers: &[Tree]) -> ViewSubject {
     ViewSubject::new(BaseStack::new(layers), Time::Machine, Ticks::default())
@@ -17,6 +23,22 @@ fn base() -> ViewSubject {
         .symlink("link", "target of the layer")
         .build();
     on(&[layer])
+}
+
+/// A view of one file whose calls may fail.
+fn failing(content: &[u8]) -> (ViewSubject, Arc<Faults>) {
+    let layer = TreeBuilder::new().file("file", 0o644, content.to_vec()).build();
+    let faults = Arc::new(Faults::default());
+    let base = BaseStack::new(&[layer]);
+    (ViewSubject::with_faults(base, Ticks::default(), &faults), faults)
+}
+
+fn content(subject: &ViewSubject, path: &str) -> Vec<u8> {
+    let attr = subject.view().find(path).unwrap();
+    let mut content = vec![0; attr.size as usize];
+    let file = subject.view().open(attr.ino, Access::Read).unwrap();
+    assert_eq!(file.read_at(0, &mut content).unwrap(), content.len());
+    content
 }
 
 #[test]
@@ -186,6 +208,27 @@ fn regression_a_restart_keeps_the_time_of_a_write_before_another_change() {
 }
 
 #[test]
+fn regression_a_restart_keeps_the_time_of_a_write_in_the_same_tick_as_another_change() {
+    let mut subject = base();
+    let view = subject.view();
+    let ino = view.find("file").unwrap().ino;
+    let file = view.open(ino, Access::Write).unwrap();
+    // The coarse clock gives all of these the same time, most of the times.
+    for _ in 0..20 {
+        view.setattr(ino, &SetAttr { perm: Some(0o600), ..SetAttr::default() }).unwrap();
+        let early = Timestamp { secs: 5, nanos: 0 };
+        let early = SetAttr { mtime: Some(SetTime::At(early)), ..SetAttr::default() };
+        view.setattr(ino, &early).unwrap();
+        file.write_at(0, b"written", false).unwrap();
+    }
+    drop(file);
+    let before = subject.view().find("file").unwrap();
+    subject.restart().unwrap();
+    let after = subject.view().find("file").unwrap();
+    assert_eq!(after.mtime, before.mtime);
+}
+
+#[test]
 fn regression_a_restart_after_a_commit_keeps_the_time_of_the_last_write() {
     let mut subject = base();
     subject.view().write_file("file", b"written").unwrap();
@@ -194,4 +237,70 @@ fn regression_a_restart_after_a_commit_keeps_the_time_of_the_last_write() {
     assert_eq!(subject.view().find("file").unwrap().mtime, before.mtime);
     subject.restart().unwrap();
     assert_eq!(subject.view().find("file").unwrap().mtime, before.mtime);
+}
+
+#[test]
+fn regression_a_write_that_failed_beyond_the_end_leaves_no_bytes_there() {
+    // Copied whole, and kept beside the payload.
+    for size in [10, 200_000] {
+        let (mut subject, faults) = failing(&vec![1; size]);
+        let file = subject.view().open_path("file", Access::Write).unwrap();
+        faults.fail_next("write a scratch file", ErrorKind::StorageFull);
+        file.write_at(size as u64 - 1, &[2; 3_000], false).unwrap_err();
+        let grown = SetAttr { size: Some(size as u64 + 9_000), ..SetAttr::default() };
+        let ino = subject.view().find("file").unwrap().ino;
+        subject.view().setattr(ino, &grown).unwrap();
+        file.write_at(size as u64 + 8_000, &[3; 10], false).unwrap();
+        drop(file);
+        for _ in 0..2 {
+            let content = content(&subject, "file");
+            assert!(content[..size - 1].iter().all(|byte| *byte == 1), "{size}");
+            assert!(content[size..size + 8_000].iter().all(|byte| *byte == 0), "{size}");
+            subject.restart().unwrap();
+        }
+    }
+}
+
+#[test]
+fn regression_a_truncation_that_failed_turns_no_byte_into_zero() {
+    let (mut subject, faults) = failing(&[7; 20_000]);
+    let ino = subject.view().find("file").unwrap().ino;
+    faults.fail_next("truncate a scratch file", ErrorKind::Other);
+    let shrunk = SetAttr { size: Some(11_887), ..SetAttr::default() };
+    subject.view().setattr(ino, &shrunk).unwrap_err();
+    for _ in 0..2 {
+        let content = content(&subject, "file");
+        assert!([11_887, 20_000].contains(&content.len()), "{} bytes", content.len());
+        assert!(content.iter().all(|byte| *byte == 7));
+        subject.commit_all().unwrap();
+        subject.restart().unwrap();
+    }
+}
+
+#[test]
+fn regression_what_is_written_after_a_write_that_failed_is_committed() {
+    let (mut subject, faults) = failing(&[7; 200_000]);
+    let file = subject.view().open_path("file", Access::Write).unwrap();
+    faults.fail_next("write a scratch file", ErrorKind::Other);
+    file.write_at(0, &[8; 4096], false).unwrap_err();
+    file.write_at(4096, &[9; 4096], false).unwrap();
+    drop(file);
+    assert_eq!(subject.view().change_count(), 1);
+    let before = content(&subject, "file");
+    subject.commit_all().unwrap();
+    assert_eq!(subject.view().change_count(), 0);
+    assert_eq!(content(&subject, "file"), before);
+    assert_eq!(before[4096..8192], [9; 4096]);
+}
+
+#[test]
+fn regression_an_unlink_that_was_not_recorded_frees_the_inode() {
+    let (subject, faults) = failing(b"");
+    let view = subject.view();
+    view.write_file("new", b"x").unwrap();
+    let ino = view.find("new").unwrap().ino;
+    faults.fail_next("write the journal", ErrorKind::Other);
+    view.unlink("new").unwrap_err();
+    assert!(matches!(view.find("new").unwrap_err(), Error::NotFound));
+    assert!(matches!(view.getattr(ino).unwrap_err(), Error::Stale));
 }

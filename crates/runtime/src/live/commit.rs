@@ -76,8 +76,9 @@ impl LiveRuntime {
         // changes still are in scratch, which shows the same files. The other way round the stack
         // would lack a layer.
         self.update(state, |record| record.push_layer(layer))?;
-        commit.finish(layer).map_err(|source| self.view_failed("note the commit of", source))?;
+        let noted = commit.finish(layer);
         state.stack.push(layer, manifest);
+        noted.map_err(|source| self.view_failed("note the commit of", source))?;
         let digest = made.digest;
         Ok(Committed { digest, layer: Some(layer), stored, editable: false, busy })
     }

@@ -1,6 +1,8 @@
 //! One operation during which something below fails: afterwards it has happened or not.
 
-use spfs_vfs::api::{Error, File, Ino, Vfs};
+use std::collections::BTreeMap;
+
+use spfs_vfs::api::{Error, File, FileType, Ino, Vfs};
 
 use super::{Failure, Pair, Subject};
 use crate::drive::Outcome;
@@ -56,12 +58,15 @@ impl<S: Subject> Pair<S> {
         if !failed || !faults.has_failed() {
             let expected = self.model.call(call);
             self.compare(call, &expected, &found)?;
-            self.compare_subjects(call, &before, &expected)?;
+            self.watch(|pair| pair.compare_subjects(call, &before, &expected))?;
             self.update_scans();
             return Ok(Verdict::Unharmed);
         }
         faults.disarm();
         let verdict = if unnamed { Verdict::Unknown } else { self.settle(call)? };
+        // What has happened although it failed was not acknowledged, so a restart right now may
+        // undo it, or find half a write. The next thing that is acknowledged ends that: this.
+        self.session.vfs().sync().map_err(|error| format!("sync: {error:?}"))?;
         self.update_scans();
         Ok(verdict)
     }
@@ -70,15 +75,15 @@ impl<S: Subject> Pair<S> {
     fn settle(&mut self, call: &Call) -> Result<Verdict, String> {
         let found = Image::read(&self.subject.fs())?;
         let written = self.written_by(call);
-        let close = |model: &Image| model.same_but_times_and(&found, written.map(|w| w.1));
+        let content = written.map(|(_, ino)| ino);
         let undone = Image::read(&self.model_fs)?;
-        if close(&undone) {
+        if self.same_inodes(&undone, &found) && undone.same_but_times_and(&found, content) {
             self.adopt(written.map(|w| w.0))?;
             return Ok(Verdict::Undone);
         }
         let expected = self.model.call(call);
         let done = Image::read(&self.model_fs)?;
-        if !close(&done) {
+        if !self.same_inodes(&done, &found) || !done.same_but_times_and(&found, content) {
             let difference = undone.difference(&found, &|_, _| true);
             return Err(format!("neither done nor undone: {difference:?}"));
         }
@@ -91,6 +96,17 @@ impl<S: Subject> Pair<S> {
         Ok(Verdict::Done)
     }
 
+    /// Whether the paths lead to the same inodes, as far as both have met them: two files may be
+    /// alike in all else.
+    fn same_inodes(&self, model: &Image, subject: &Image) -> bool {
+        let subject: BTreeMap<_, _> = subject.inodes().collect();
+        model.inodes().all(|(path, ino)| {
+            let known = self.model.met_as(ino).filter(|node| self.session.has_met(*node));
+            let known = known.map(|node| self.session.ino(node));
+            known.is_none() || subject.get(path).copied() == known
+        })
+    }
+
     /// The file whose content a call changes, and its number in the model.
     fn written_by(&self, call: &Call) -> Option<(Known, Ino)> {
         let node = match call {
@@ -98,7 +114,9 @@ impl<S: Subject> Pair<S> {
             Call::SetAttr { node, set } if set.size.is_some() => *node,
             _ => return None,
         };
-        Some((node, self.model.ino(node)))
+        let ino = self.model.ino(node);
+        let regular = matches!(self.model_fs.peek(ino), Some((FileType::Regular, _)));
+        regular.then_some((node, ino))
     }
 
     /// Gives the model the subject's content of a file that was being written, and its privileges,

@@ -66,6 +66,10 @@ impl FileCell {
         layers: &dyn LayerStore,
         perm: u16,
     ) -> Result<(Digest, u64)> {
+        if self.with(|content| content.torn) {
+            let upper = store.upper()?;
+            self.with_mut(|content| content.mend(upper))?;
+        }
         let content = self.content.upgradable_read();
         let size = content.size;
         if let Some(digest) = content.known_digest() {

@@ -106,10 +106,16 @@ impl Content {
             return Ok(());
         }
         let file = self.make_writable(ino, store, Some((range.start, data)))?;
-        self.cover(ino, store, &*file, &range, |file| {
-            file.write_all_at(data, range.start).map_err(|e| Error::scratch("write", e))
-        })?;
         self.unsynced.data = true;
+        let written = self.cover(ino, store, &*file, &range, |file| {
+            file.write_all_at(data, range.start).map_err(|e| Error::scratch("write", e))
+        });
+        if let Err(error) = written {
+            self.torn = true;
+            // When this fails as well, it is done before the file is used again.
+            drop(self.mend(store.upper()?));
+            return Err(error);
+        }
         self.size = self.size.max(range.end);
         Ok(())
     }
@@ -208,14 +214,10 @@ impl Content {
         Ok(())
     }
 
-    /// Shortens a file of a layer: only what stays is looked at, and of a large file nothing.
+    /// Shortens a file of a layer: only what stays is copied, and of a large file nothing.
     fn shrink_payload(&mut self, ino: Ino, store: &Store, size: u64) -> Result<()> {
         let before = std::mem::replace(&mut self.size, size);
-        let shrunk = self.make_writable(ino, store, None).and_then(|file| {
-            // A clone is as long as the payload.
-            file.set_len(size).map_err(|e| Error::scratch("set a length", e))
-        });
-        if let Err(error) = shrunk {
+        if let Err(error) = self.make_writable(ino, store, None) {
             self.size = before;
             return Err(error);
         }
@@ -223,7 +225,9 @@ impl Content {
             *extents = Extents::default();
         }
         self.unsynced.data = true;
-        Ok(())
+        // Only what stays has been copied, but a clone is as long as the payload.
+        self.torn = true;
+        self.mend(store.upper()?)
     }
 }
 

@@ -63,12 +63,7 @@ impl View {
 
     fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
         let cell = self.cell(ino)?;
-        let fresh = cell.truncate(&self.store, size, now)?;
-        self.needs_sync(&cell);
-        if fresh && !cell.is_payload() {
-            self.content_changed(ino)?;
-        }
-        Ok(())
+        self.content_done(&cell, cell.truncate(&self.store, size, now))
     }
 
     /// Clears what a caller without CAP_FSETID must not leave on a file it has written.

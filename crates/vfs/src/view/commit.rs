@@ -122,6 +122,11 @@ impl Drop for Held<'_> {
 }
 
 impl View {
+    /// The layers committed from this view, bottom first.
+    pub fn committed(&self) -> Vec<Digest> {
+        self.changing.lock().committed.clone()
+    }
+
     /// Collects what changed since the last commit and stores the content of changed files. The
     /// result stands on the current stack.
     pub fn begin_commit(
@@ -209,13 +214,8 @@ impl View {
 type StoredOrError = Result<HashMap<Ino, (Digest, u64)>, CommitError>;
 
 impl Commit<'_> {
-    /// The layers committed from this view before, bottom first.
-    pub fn committed_before(&self) -> &[Digest] {
-        &self.stack.committed
-    }
-
     /// The changes are in `layer`, which is on top of the stack now. Files that were written since
-    /// they were stored stay changed.
+    /// they were stored stay changed. After an error [`View::committed`] tells whether it counts.
     pub fn finish(mut self, layer: Digest) -> Result<(), Error> {
         let upper = self.view.store.upper()?;
         upper.journal.reserve()?;

@@ -41,13 +41,11 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Finishes a change of content.
-    fn changed(&self, came_from_layer: bool) -> Result<()> {
-        if came_from_layer {
-            self.view.content_changed(self.cell.ino)?;
-        }
-        self.view.needs_sync(&self.cell);
-        self.view.store.upper()?.journal.flush()
+    /// Finishes a change of content, which tells whether a layer had the content before.
+    fn finish(&self, change: Result<bool>) -> Result<()> {
+        let done = self.view.content_done(&self.cell, change);
+        let written = self.view.store.upper()?.journal.flush();
+        done.and(written)
     }
 }
 
@@ -80,8 +78,7 @@ impl File for OpenFile {
             self.view.kill_privileges(self.cell.ino)?;
         }
         let _recording = self.view.recording.read();
-        let fresh = self.cell.write(&self.view.store, offset, data, self.view.clock.now())?;
-        self.changed(fresh)
+        self.finish(self.cell.write(&self.view.store, offset, data, self.view.clock.now()))
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
@@ -91,8 +88,7 @@ impl File for OpenFile {
         }
         let _recording = self.view.recording.read();
         let now = self.view.clock.now();
-        let fresh = self.cell.allocate(&self.view.store, offset, len, how, now)?;
-        self.changed(fresh)
+        self.finish(self.cell.allocate(&self.view.store, offset, len, how, now))
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {

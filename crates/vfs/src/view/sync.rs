@@ -65,7 +65,8 @@ fn sync_cells(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> 
         return cells.values().try_for_each(|cell| cell.sync_data(upper));
     }
     // What is written to a cell between these two lines is in `unsynced` again.
-    let sources: Vec<_> = cells.values().map(|cell| cell.begin_sync()).collect();
+    let sources: Vec<_> =
+        cells.values().map(|cell| cell.begin_sync(upper)).collect::<Result<_>>()?;
     upper.scratch.sync(true).map_err(|e| Error::scratch("sync the volume", e))?;
     for (cell, unsynced) in cells.values().zip(sources) {
         cell.end_sync(upper, unsynced);
