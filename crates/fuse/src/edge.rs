@@ -108,7 +108,6 @@ pub(crate) struct Edge<W: Views> {
     /// How to reach the kernel, while it is there: as long as anybody has the device open, processes
     /// wait for an answer, also when nobody reads requests any more.
     kernel: Mutex<Option<fuser::Notifier>>,
-    times: [Mutex<()>; 64],
     underflows: AtomicU64,
     ttl: Duration,
 }
@@ -122,7 +121,6 @@ impl<W: Views> Edge<W> {
             counters: Counters::new(),
             pool: Pool::start()?,
             kernel: Mutex::new(None),
-            times: [const { Mutex::new(()) }; 64],
             underflows: AtomicU64::new(0),
             ttl,
         })
@@ -233,8 +231,6 @@ impl<W: Views> Edge<W> {
         set: SetAttr,
     ) -> Result<(FileAttr, Duration)> {
         let at = self.at(caller, id)?;
-        let tells_times = set.mtime.is_some() || set.ctime.is_some();
-        let _times = tells_times.then(|| self.times_of(at.ino).lock());
         if let Some(ctime) = set.ctime {
             // The kernel's own clock speaks: nothing that is changed from now on is older.
             clock::observe(clock::Now { secs: ctime.secs, nanos: ctime.nanos });
@@ -396,26 +392,8 @@ impl<W: Views> Edge<W> {
     /// leave them as they are, or the file would have another time once the kernel has forgotten
     /// it, and ninja(1) would build again what depends on it.
     pub(crate) fn write_back(&self, fh: FileHandle, offset: u64, data: &[u8]) -> Result<u32> {
-        let handle = self.handle(fh)?;
-        let view = self.views.view(handle.view).ok_or(Errno::ESTALE)?;
-        let vfs: &Arc<VfsOf<W>> = view.borrow();
-        let _times = self.times_of(handle.ino).lock();
-        let before = vfs.getattr(handle.ino)?;
-        handle.file.write_at(offset, data, false)?;
-        let times = SetAttr {
-            mtime: Some(SetTime::At(before.mtime)),
-            ctime: Some(before.ctime),
-            ..SetAttr::default()
-        };
-        vfs.setattr(handle.ino, &times)?;
+        self.handle(fh)?.file.write_back(offset, data)?;
         Ok(data.len() as u32)
-    }
-
-    /// The lock for the times of an inode: [`Edge::write_back`] takes them and puts them back, and
-    /// the kernel may tell other ones at the same moment. It is the first lock to be taken.
-    fn times_of(&self, ino: Ino) -> &Mutex<()> {
-        // The number of locks is a power of two.
-        &self.times[ino.0 as usize % self.times.len()]
     }
 
     pub(crate) fn read(&self, fh: FileHandle, offset: u64, size: u32) -> Result<Content> {

@@ -9,7 +9,6 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use spfs_repo::{Encoding, RepoError, Repository};
 use spfs_runtime::{FolderLock, LiveError, LiveRuntime, RuntimeError, RuntimeName, Runtimes};

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::platform;
@@ -62,6 +62,28 @@ fn found(result: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
         Err(Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Sets the modification time of an open file: seconds since the epoch and nanoseconds. The access
+/// time stays.
+///
+/// # Errors
+/// As futimens(2).
+pub fn set_mtime(file: &File, (seconds, nanoseconds): (i64, u32)) -> io::Result<()> {
+    modify(file, Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() })
+}
+
+/// Gives an open file the present time of its volume as modification time.
+///
+/// # Errors
+/// As futimens(2).
+pub fn renew(file: &File) -> io::Result<()> {
+    modify(file, Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW })
+}
+
+fn modify(file: &File, last_modification: Timespec) -> io::Result<()> {
+    let last_access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access, last_modification })?)
 }
 
 /// Makes the content of a file, and what is needed to read it, survive a power loss.

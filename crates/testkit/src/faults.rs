@@ -207,9 +207,19 @@ impl ScratchFile for FaultyFile {
         self.inner.clone_from(source)
     }
 
+    fn set_mtime(&self, mtime: (i64, u32)) -> io::Result<()> {
+        self.faults.call("set the time of a scratch file")?;
+        self.inner.set_mtime(mtime)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.faults.call("sync a scratch file")?;
         self.inner.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.faults.call("sync a scratch file with its times")?;
+        self.inner.sync_all()
     }
 }
 

@@ -198,6 +198,14 @@ impl ScratchFile for PowerFile {
         self.inner.clone_from(source)
     }
 
+    fn set_mtime(&self, mtime: (i64, u32)) -> io::Result<()> {
+        self.inner.set_mtime(mtime)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         // A removed file that is still open has no name to read it by, and nothing to lose.
         if let Ok(content) = fs::read(&self.path) {

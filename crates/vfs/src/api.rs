@@ -366,6 +366,10 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `data` at `offset`. `kill_privileges`: see [`SetAttr::kill_privileges`].
     fn write_at(&self, offset: u64, data: &[u8], kill_privileges: bool) -> Result<()>;
 
+    /// Writes all of `data` at `offset` and leaves the times alone: pages that a kernel collected
+    /// while it kept the times itself, which it tells by a `setattr` of their own.
+    fn write_back(&self, offset: u64, data: &[u8]) -> Result<()>;
+
     /// Reserves, punches or zeroes `len` bytes at `offset`.
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()>;
 

@@ -18,7 +18,7 @@ use spfs_model::Digest;
 use crate::api::{Error, Ino, Result, Timestamp};
 use crate::extents::Extents;
 use crate::journal::{ContentRecord, Record};
-use crate::scratch::{ScratchFile, ScratchId};
+use crate::scratch::{ScratchFile, ScratchId, ScratchStat};
 use crate::store::{Store, Upper};
 
 mod allocate;
@@ -53,7 +53,9 @@ pub(crate) struct Content {
     pub(crate) source: Source,
     /// The content as it is now stands in a repository.
     pub(crate) stored: Option<StoredAs>,
-    /// When the daemon itself last saw a write that no `setattr` has dated since.
+    /// When the daemon itself last saw a write that no `setattr` has dated since. The scratch file
+    /// carries the modification time over a restart: the kernel's own stamp of the write, which may
+    /// be one tick of the clock later, is replaced as soon as somebody looks.
     pub(crate) written_at: Option<Timestamp>,
     /// Something changed that no completed sync covers.
     pub(crate) unsynced: Unsynced,
@@ -70,6 +72,8 @@ pub(crate) struct Unsynced {
     /// The journal holds a change of the source or its extents; it counts after a power loss only
     /// with a later [`Record::Synced`].
     pub(crate) source: bool,
+    /// The modification time was set, which fdatasync(2) leaves out.
+    pub(crate) times: bool,
 }
 
 /// Where the bytes are.
@@ -92,15 +96,6 @@ pub(crate) struct StoredAs {
     pub(crate) digest: Digest,
     /// Payload and scratch file are one inode: it must not be written.
     pub(crate) shared: bool,
-}
-
-/// Times of a file's content.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Written {
-    /// The last write since the modification time was set.
-    pub(crate) at: Option<Timestamp>,
-    /// The scratch file's own modification time.
-    pub(crate) dated: Option<Timestamp>,
 }
 
 /// An offset and the bytes that are about to be written there.
@@ -127,35 +122,30 @@ impl FileCell {
     pub(crate) fn stat(&self, store: &Store) -> (u64, u64, Option<Timestamp>) {
         let content = self.content.read();
         let dense = content.size.div_ceil(512);
+        let looks = matches!(content.source, Source::Whole { .. }) || content.written_at.is_some();
+        let stat = if looks { content.stat_scratch(store) } else { None };
         let blocks = match &content.source {
             Source::Payload(_) | Source::Partial { .. } => dense,
             Source::Zeros => 0,
-            Source::Whole { id, .. } => store
-                .upper()
-                .and_then(|upper| upper.file(*id))
-                .and_then(|file| file.stat().map_err(|e| Error::scratch("stat a file", e)))
-                .map_or(dense, |stat| stat.blocks),
+            Source::Whole { .. } => stat.map_or(dense, |stat| stat.blocks),
         };
         (content.size, blocks, content.written_at)
     }
 
-    /// When the file was written since its time was last set, and the scratch file's own time.
-    pub(crate) fn written(&self, store: &Store) -> Result<Written> {
-        let content = self.content.read();
-        let dated = match content.source.scratch_id() {
-            Some(id) => {
-                let stat = store.upper()?.file(id)?.stat();
-                let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;
-                Some(Timestamp { secs, nanos })
-            }
-            None => None,
-        };
-        Ok(Written { at: content.written_at, dated })
+    /// When the file was written since its time was last set.
+    pub(crate) fn written_at(&self) -> Option<Timestamp> {
+        self.content.read().written_at
     }
 
-    /// The modification time has been set by hand: what the daemon saw before counts no more.
-    pub(crate) fn dated(&self) {
-        self.content.write().written_at = None;
+    /// The modification time has been set: what the daemon saw before counts no more.
+    pub(crate) fn date(&self, store: &Store, mtime: Timestamp) -> Result<()> {
+        let mut content = self.content.write();
+        content.written_at = None;
+        if content.source.scratch_id().is_some() {
+            content.stamp(store, mtime)?;
+            content.unsynced.times = true;
+        }
+        Ok(())
     }
 
     /// Tells whether the content is what a layer of the stack holds.
@@ -190,10 +180,13 @@ impl FileCell {
         let mut content = self.content.write();
         content.mend(upper)?;
         let unsynced = content.unsynced;
-        if unsynced.data
-            && let Some(id) = content.source.scratch_id()
-        {
-            upper.file(id)?.sync_data().map_err(|e| Error::scratch("sync a file", e))?;
+        if let Some(id) = content.source.scratch_id() {
+            let synced = match unsynced {
+                Unsynced { times: true, .. } => upper.file(id)?.sync_all(),
+                Unsynced { data: true, .. } => upper.file(id)?.sync_data(),
+                _ => Ok(()),
+            };
+            synced.map_err(|e| Error::scratch("sync a file", e))?;
         }
         if unsynced.source {
             upper.scratch.sync(false).map_err(|e| Error::scratch("sync the directory", e))?;
@@ -214,7 +207,7 @@ impl FileCell {
 
     /// A sync failed: the next one has everything to do again.
     pub(crate) fn needs_sync(&self) {
-        self.content.write().unsynced = Unsynced { data: true, source: true };
+        self.content.write().unsynced = Unsynced { data: true, source: true, times: true };
     }
 
     /// A sync of the whole volume begins; what is written from now on needs another.
@@ -297,6 +290,30 @@ impl Content {
                 let digest = *digest;
                 self.copy_up(ino, store, digest, incoming)
             }
+        }
+    }
+
+    /// Looks at the scratch file, if there is one, and lets it carry the time of the last write.
+    fn stat_scratch(&self, store: &Store) -> Option<ScratchStat> {
+        let file = store.upper().ok()?.file(self.source.scratch_id()?).ok()?;
+        let stat = file.stat().ok()?;
+        if let Some(at) = self.written_at.filter(|at| (at.secs, at.nanos) != stat.mtime)
+            && let Err(error) = self.stamp(store, at)
+        {
+            tracing::warn!(%error, "a restart will show the time of a write a moment later");
+        }
+        Some(stat)
+    }
+
+    /// Lets the scratch file carry a modification time. One that a repository shares is left alone.
+    fn stamp(&self, store: &Store, mtime: Timestamp) -> Result<()> {
+        match self.source.scratch_id() {
+            Some(id) if !self.stored.is_some_and(|stored| stored.shared) => {
+                let file = store.upper()?.file(id)?;
+                file.set_mtime((mtime.secs, mtime.nanos))
+                    .map_err(|e| Error::scratch("set the time of a file", e))
+            }
+            _ => Ok(()),
         }
     }
 

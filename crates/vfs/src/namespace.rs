@@ -218,7 +218,6 @@ impl Namespace {
             mtime: time,
             ctime: time,
             crtime: time,
-            dated: None,
             xattrs: None,
         };
         Ok(Node { meta, body, changed: 0, placed: 0 })
@@ -314,7 +313,6 @@ impl Namespace {
             mtime: now,
             ctime: now,
             crtime: now,
-            dated: None,
             xattrs: None,
         };
         Ok(Node { meta, body, changed: self.generation, placed: self.generation })

@@ -61,8 +61,12 @@ pub trait ScratchFile: fmt::Debug + Send + Sync {
     fn seek_hole(&self, offset: u64) -> io::Result<Option<u64>>;
     /// Shares all blocks of `source` (FICLONE, clonefile).
     fn clone_from(&self, source: &File) -> io::Result<()>;
+    /// Sets the time of the last change of content: seconds and nanoseconds.
+    fn set_mtime(&self, mtime: (i64, u32)) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Makes content, length and times durable.
+    fn sync_all(&self) -> io::Result<()>;
 }
 
 /// What a scratch file is like on disk.
@@ -195,8 +199,16 @@ impl ScratchFile for DirScratchFile {
         spfs_sys::reflink::clone_file(source, &self.file)
     }
 
+    fn set_mtime(&self, mtime: (i64, u32)) -> io::Result<()> {
+        spfs_sys::files::set_mtime(&self.file, mtime)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         spfs_sys::files::sync_data(&self.file)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        spfs_sys::files::sync_all(&self.file)
     }
 }
 

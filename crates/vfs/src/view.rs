@@ -19,7 +19,7 @@ use crate::api::{
     Access, Attr, Cookie, DirEntry, Error, FileType, Ino, New, NewKind, Owner, Remove, Replace,
     Result, SetAttr, Statfs, Timestamp, Vfs, XattrMode,
 };
-use crate::cell::FileCell;
+use crate::cell::{FileCell, Source};
 use crate::journal::Record;
 use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
@@ -306,8 +306,9 @@ impl View {
             self.namespace.write().reap(ino)
         };
         self.unsynced.lock().remove(&ino);
+        // Whoever is still at it must not look for the scratch file.
         if let (Some(cell), Ok(upper)) = (cell, self.store.upper())
-            && let Some(id) = cell.with(|content| content.source.scratch_id())
+            && let Some(id) = cell.assign(0, Source::Zeros)
         {
             upper.remove(id);
         }

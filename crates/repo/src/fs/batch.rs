@@ -257,6 +257,8 @@ impl<'r> FsBatch<'r> {
         if std::fs::hard_link(path, &link).is_ok() {
             let mode = rustix::fs::Mode::from_raw_mode(FILE_MODE as _);
             rustix::fs::fchmod(source, mode).at("change the mode of", path)?;
+            // Cleaning goes by the age of payloads; the file may carry any time.
+            files::renew(source).at("date", path)?;
             return self.add_blob(digest, size, payload);
         }
         let (payload, file) = self.payloads.create()?;

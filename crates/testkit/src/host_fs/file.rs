@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 use spfs_vfs::api::{Allocate, Error, File, Ino, Result, Seek};
 
@@ -72,6 +72,15 @@ impl File for HostFile {
             })?;
         }
         Ok(())
+    }
+
+    fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let stat = rustix::fs::fstat(&self.fd).map_err(error_of("stat"))?;
+        self.write_at(offset, data, false)?;
+        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
+        let times = Timestamps { last_access: omit, last_modification: mtime };
+        rustix::fs::futimens(&self.fd, &times).map_err(error_of("set the times"))
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {

@@ -79,16 +79,23 @@ impl File for ModelFile {
         }
         let end = end_of(offset, data.len() as u64)?;
         self.change(|node, now| {
-            let content = content_mut(node)?;
-            if content.len() < end {
-                content.resize(end, 0);
-            }
-            content[end - data.len()..end].copy_from_slice(data);
+            put(content_mut(node)?, end, data);
             node.times.mtime = now;
             node.times.ctime = now;
             if kill_privileges {
                 node.kill_privileges();
             }
+            Ok(())
+        })
+    }
+
+    fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let end = end_of(offset, data.len() as u64)?;
+        self.change(|node, _| {
+            put(content_mut(node)?, end, data);
             Ok(())
         })
     }
@@ -134,4 +141,12 @@ impl File for ModelFile {
     fn sync(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Puts bytes before `end`.
+fn put(content: &mut Vec<u8>, end: usize, data: &[u8]) {
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[end - data.len()..end].copy_from_slice(data);
 }

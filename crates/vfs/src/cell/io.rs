@@ -32,6 +32,32 @@ impl FileCell {
         Ok(clean)
     }
 
+    /// Writes at an offset and leaves the modification time alone; `mtime` is what it is while
+    /// there is no scratch file. `Ok(true)`: the content came from a layer before.
+    pub(crate) fn write_back(
+        &self,
+        store: &Store,
+        offset: u64,
+        data: &[u8],
+        mtime: Timestamp,
+    ) -> Result<bool> {
+        let end = checked_end(offset, data.len() as u64)?;
+        let mut content = self.content.write();
+        let clean = content.is_clean();
+        let kept = match (content.written_at, content.source.scratch_id()) {
+            (Some(at), _) => at,
+            (None, Some(id)) => {
+                let stat = store.upper()?.file(id)?.stat();
+                let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;
+                Timestamp { secs, nanos }
+            }
+            (None, None) => mtime,
+        };
+        content.write(self.ino, store, offset..end, data)?;
+        content.stamp(store, kept)?;
+        Ok(clean)
+    }
+
     /// Sets the size. `Ok(true)`: the content came from a layer before.
     pub(crate) fn truncate(&self, store: &Store, size: u64, now: Timestamp) -> Result<bool> {
         if size > FILE_SIZE_MAX {

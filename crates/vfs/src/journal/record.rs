@@ -126,7 +126,6 @@ pub(crate) struct NodeRecord {
     pub(crate) mtime: Timestamp,
     pub(crate) ctime: Timestamp,
     pub(crate) crtime: Timestamp,
-    pub(crate) dated: Option<Timestamp>,
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) changed: u64,
     pub(crate) placed: u64,

@@ -32,8 +32,6 @@ pub(crate) struct AttrChange {
     pub(crate) ctime: Option<Timestamp>,
     pub(crate) crtime: Option<Timestamp>,
     pub(crate) drop_capability: bool,
-    /// When `mtime` is set: the scratch file's own time then. A later one tells of a later write.
-    pub(crate) dated: Option<Timestamp>,
 }
 
 impl AttrChange {
@@ -107,9 +105,6 @@ impl Namespace {
         };
         meta.atime = change.atime.unwrap_or(meta.atime);
         meta.mtime = change.mtime.unwrap_or(meta.mtime);
-        if change.mtime.is_some() {
-            meta.dated = change.dated;
-        }
         meta.ctime = change.ctime.unwrap_or(meta.ctime);
         meta.crtime = change.crtime.unwrap_or(meta.crtime);
         if change.drop_capability

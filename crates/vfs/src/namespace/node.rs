@@ -31,8 +31,6 @@ pub(crate) struct Meta {
     pub(crate) mtime: Timestamp,
     pub(crate) ctime: Timestamp,
     pub(crate) crtime: Timestamp,
-    /// The scratch file's own time when `mtime` was set.
-    pub(crate) dated: Option<Timestamp>,
     pub(crate) xattrs: Option<Box<Xattrs>>,
 }
 

@@ -1,7 +1,9 @@
 //! Changing attributes, size included.
 
+use std::sync::Arc;
+
 use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
-use crate::cell::Written;
+use crate::cell::FileCell;
 use crate::journal::Record;
 use crate::namespace::AttrChange;
 
@@ -23,42 +25,34 @@ impl View {
         if let Some(size) = set.size {
             self.truncate(ino, size, now)?;
         }
-        let file = self.written_file(ino)?;
-        let dated = {
+        let cell = self.cell_of_touched(ino)?;
+        let written = cell.as_ref().and_then(|cell| cell.written_at());
+        let mtime = {
             let mut namespace = self.namespace.write();
             let attr = namespace.attr_of_names(ino)?;
             let mut change = decide(&attr, set, now);
-            if let Some(Written { at, dated }) = file
-                && !change.is_empty()
-            {
-                // The journal knows the time of a write only from what it is told here.
-                change.mtime = change.mtime.or(at);
-                change.dated = dated;
-            }
-            if change.is_empty() {
-                false
-            } else {
+            if !change.is_empty() {
+                // Only this and the scratch file itself tell a restart when it was written.
+                change.mtime = change.mtime.or(written);
                 namespace.change_attributes(ino, &change)?;
                 upper.record(&Record::Attributes { ino: ino.0, change });
-                change.mtime.is_some() && attr.file_type == FileType::Regular
             }
+            change.mtime
         };
-        if dated {
-            self.cell(ino)?.dated();
+        if let (Some(cell), Some(mtime)) = (cell, mtime) {
+            cell.date(&self.store, mtime)?;
+            self.needs_sync(&cell);
         }
         upper.journal.flush()
     }
 
-    /// What a change of attributes has to know of a file with a scratch file.
-    fn written_file(&self, ino: Ino) -> Result<Option<Written>> {
-        let cell = {
-            let namespace = self.namespace.read();
-            match namespace.type_of(ino)? {
-                FileType::Regular if namespace.node(ino).is_some() => namespace.cell(ino)?,
-                _ => return Ok(None),
-            }
-        };
-        Ok(Some(cell.written(&self.store)?))
+    /// The cell of a regular file that may have a scratch file.
+    fn cell_of_touched(&self, ino: Ino) -> Result<Option<Arc<FileCell>>> {
+        let namespace = self.namespace.read();
+        match namespace.type_of(ino)? {
+            FileType::Regular if namespace.node(ino).is_some() => namespace.cell(ino).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
@@ -130,7 +124,6 @@ fn decide(attr: &Attr, set: &SetAttr, now: Timestamp) -> AttrChange {
         ctime: set.ctime,
         crtime: set.crtime,
         drop_capability: kills,
-        dated: None,
     };
     if set.size.is_some() && change.mtime.is_none() {
         change.mtime = Some(now);

@@ -180,7 +180,6 @@ fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> (NodeRecord, boo
         mtime: meta.mtime,
         ctime: meta.ctime,
         crtime: meta.crtime,
-        dated: meta.dated,
         xattrs: xattrs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
         changed: node.changed,
         placed: node.placed,

@@ -81,6 +81,16 @@ impl File for OpenFile {
         self.finish(self.cell.write(&self.view.store, offset, data, self.view.clock.now()))
     }
 
+    fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.require_write()?;
+        let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
+        let _recording = self.view.recording.read();
+        self.finish(self.cell.write_back(&self.view.store, offset, data, mtime))
+    }
+
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
         self.require_write()?;
         if !self.view.is_editable() {

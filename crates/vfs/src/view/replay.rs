@@ -273,7 +273,6 @@ impl Replay {
             mtime: record.mtime,
             ctime: record.ctime,
             crtime: record.crtime,
-            dated: record.dated,
             xattrs,
         };
         Ok(Node { meta, body, changed: record.changed, placed: record.placed })
@@ -338,11 +337,12 @@ impl Replay {
             }
             Err(error) => return Err(error),
         };
-        let dated = self.namespace.node(ino).and_then(|node| node.meta.dated);
+        // The scratch file carries the time of the file; another one is that of a later write.
+        let known = self.namespace.node(ino).map(|node| node.meta.mtime);
         let mtime = Timestamp { secs: stat.mtime.0, nanos: stat.mtime.1 };
         cell.with_mut(|content| {
             content.size = stat.len;
-            content.written_at = Some(mtime).filter(|time| dated != Some(*time));
+            content.written_at = Some(mtime).filter(|time| known != Some(*time));
             if let Source::Partial { base_end, extents, .. } = &mut content.source {
                 *base_end = (*base_end).min(stat.len);
                 extents.truncate(stat.len);

@@ -212,6 +212,10 @@ impl File for WatchedFile {
         self.file.write_at(offset, data, kill_privileges)
     }
 
+    fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.file.write_back(offset, data)
+    }
+
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
         self.file.allocate(offset, len, how)
     }
