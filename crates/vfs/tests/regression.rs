@@ -34,11 +34,14 @@ fn failing(content: &[u8]) -> (ViewSubject, Arc<Faults>) {
 }
 
 fn content(subject: &ViewSubject, path: &str) -> Vec<u8> {
-    let attr = subject.view().find(path).unwrap();
-    let mut content = vec![0; attr.size as usize];
-    let file = subject.view().open(attr.ino, Access::Read).unwrap();
-    assert_eq!(file.read_at(0, &mut content).unwrap(), content.len());
-    content
+    let read = || {
+        let attr = subject.view().find(path)?;
+        let mut content = vec![0; attr.size as usize];
+        let read = subject.view().open(attr.ino, Access::Read)?.read_at(0, &mut content)?;
+        assert_eq!(read, content.len());
+        Ok::<_, Error>(content)
+    };
+    read().expect("what is there can be read")
 }
 
 #[test]
