@@ -11,9 +11,15 @@ fn listed(world: &World) -> serde_json::Value {
 /// Kills a process, and waits until it is gone with all it had open.
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    wait_for("the killed process to be gone", || {
-        std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
-    });
+    wait_for("the killed process to be gone", || has_ended(pid));
+}
+
+/// Whether a process is gone or waits for its parent only: all threads have let go of its files.
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let is_zombie = stat.rsplit(") ").next().is_some_and(|state| state.starts_with(['Z', 'X']));
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    is_zombie && threads <= 1
 }
 
 #[test]
