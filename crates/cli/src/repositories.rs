@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spfs_model::{Digest, EnvSpec, Layer, Manifest, Object, Tag, TagSpec};
-use spfs_repo::{AnyRepository, RepoError, Repository, TagNamespace};
+use spfs_repo::{AnyRepository, RepoError, Repository, ResolvedEnvironment, TagNamespace};
 use spfs_runtime::Runtimes;
 
 use crate::args::RepoArgs;
@@ -89,6 +89,13 @@ impl Sources {
         let spec: EnvSpec =
             reference.parse().map_err(|error| CliError::reference(reference, &error))?;
         Ok(spfs_repo::resolve(&self.all(), &spec)?)
+    }
+
+    /// The layers of an environment, bottom first, and what it shows of the host.
+    pub(crate) fn resolve_environment(&self, reference: &str) -> Result<ResolvedEnvironment> {
+        let spec: EnvSpec =
+            reference.parse().map_err(|error| CliError::reference(reference, &error))?;
+        Ok(spfs_repo::resolve_environment(&self.all(), &spec)?)
     }
 
     /// What the layers hold, in their order.

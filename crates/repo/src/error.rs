@@ -283,6 +283,12 @@ pub enum RepoError {
         /// The file.
         path: PathBuf,
     },
+    /// A live layer where only what is in repositories can be used.
+    #[error("{} is a live layer: only runtimes can show one", path.display())]
+    LiveLayer {
+        /// Its spec file.
+        path: PathBuf,
+    },
     /// Something that is understood and not there yet.
     #[error("{what} not supported yet: {}", path.display())]
     NotSupportedYet {

@@ -17,6 +17,7 @@ mod copy;
 mod error;
 mod fs;
 mod layer;
+mod live_layer;
 mod memory;
 mod progress;
 mod repository;
@@ -34,9 +35,13 @@ pub use layer::{
     ANNOTATION_INLINE_MAX, MESSAGE, WrittenLayer, annotations, find_annotation, stage_layer,
     write_layer, write_platform,
 };
+pub use live_layer::{LiveEntry, LiveLayer, LivePath, LivePathError};
 pub use memory::MemoryRepository;
 pub use progress::{NoProgress, Progress};
 pub use repository::{AnyRepository, Batch, Encoding, Found, Stored};
-pub use resolve::{resolve, resolve_item, resolve_reference};
+pub use resolve::{
+    ResolvedEnvironment, resolve, resolve_environment, resolve_item, resolve_reference,
+};
+pub use spec_file::check_spec_text;
 pub use stack::{LoadedLayer, load_layers, load_stack};
 pub use traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};

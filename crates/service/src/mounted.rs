@@ -10,6 +10,7 @@ use spfs_repo::RepoError;
 use spfs_runtime::control::{
     CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
 };
+use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{Kernel, LiveError, LiveRuntime, ModeError, RuntimeError};
 use spfs_vfs::api::{Error, Ino};
 use spfs_vfs::{CommitError, Invalidation, View};
@@ -26,6 +27,8 @@ pub(crate) struct Mount {
     pub(crate) namespace: String,
     /// The first process in it.
     pub(crate) pid: u32,
+    /// What is shown of the host in it.
+    pub(crate) live: Vec<LiveMount>,
 }
 
 /// A runtime with its mount.
@@ -127,9 +130,17 @@ impl Kernel for MountOfView {
         self.session.notifier().send(ViewId::FIRST, what).wait()
     }
 
+    fn show_live(&self, read_only: bool) -> io::Result<()> {
+        let Mount { namespace, pid, live } = &self.mount;
+        if live.is_empty() {
+            return Ok(());
+        }
+        remount::show_again(namespace, *pid, live, read_only).map_err(io::Error::other)
+    }
+
     fn set_read_only(&self, read_only: bool) -> Result<(), ModeError> {
-        let Mount { namespace, pid } = &self.mount;
-        remount::set_read_only(namespace, *pid, read_only).map_err(|error| match error {
+        let Mount { namespace, pid, live } = &self.mount;
+        remount::set_read_only(namespace, *pid, live, read_only).map_err(|error| match error {
             RemountError::Busy => ModeError::Busy,
             other => ModeError::Failed(Box::new(other)),
         })

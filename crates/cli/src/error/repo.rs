@@ -49,6 +49,9 @@ impl From<RepoError> for CliError {
             RepoError::TagLocked { .. } => {
                 told.hint("when no other program is using the repository, remove the lock")
             }
+            RepoError::LiveLayer { .. } => {
+                told.hint("'spfs run' and 'spfs shell' take live layers")
+            }
             RepoError::Changing { .. } => told.hint("try again when nobody writes to it"),
             _ => told,
         }

@@ -59,6 +59,10 @@ impl CliError {
             EnterError::Forbidden { .. } => told.hint(
                 "ask for that setting to be changed (docs/troubleshooting.md), or run as root",
             ),
+            EnterError::Mount(MountError::Mount { step: "show" | "mount on", .. }) => told.hint(
+                "what a live layer shows, and the way to where it shows it, must stay what it was; \
+                 'spfs runtime export' saves the changes of a kept runtime",
+            ),
             EnterError::Mount(MountError::Device { .. }) => {
                 told.hint("load the kernel's fuse module, and give users access to /dev/fuse")
             }

@@ -8,6 +8,7 @@ mod edit;
 mod harness;
 mod help;
 mod life;
+mod live;
 mod real_work;
 mod repository;
 mod roots;

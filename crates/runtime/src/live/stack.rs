@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use spfs_model::{Digest, Manifest, MergedTree, Stack};
+use spfs_repo::LiveLayer;
 use spfs_vfs::api::Owner;
 use spfs_vfs::{View, ViewOptions};
 
@@ -12,6 +13,7 @@ use super::LiveError;
 use super::sources::Sources;
 use crate::backend::MountBackend;
 use crate::folder::RuntimeFolder;
+use crate::mount_points::{self, MountPointError};
 use crate::name::RuntimeName;
 use crate::record::{RuntimeRecord, push_on_top};
 use crate::runtimes::Runtimes;
@@ -101,6 +103,16 @@ pub(crate) fn changes_in(runtimes: &Runtimes, record: &RuntimeRecord) -> Option<
     let options = ViewOptions::new(Owner { uid: 0, gid: 0 });
     let view = View::salvage(folder.path(), base, sources, options).ok()?;
     Some(view.change_count() as u64)
+}
+
+/// Stores the layer with the mount points that `live` needs on the stack of a record.
+pub(crate) fn mount_points_on(
+    runtimes: &Runtimes,
+    record: &RuntimeRecord,
+    live: &[LiveLayer],
+) -> Result<Digest, MountPointError> {
+    let lower = Sources::new(runtimes, record).merge(&record.stack())?;
+    mount_points::write(&**runtimes.repository(), &lower, live)
 }
 
 #[cfg(test)]
