@@ -33,8 +33,20 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
 
+    #[command(flatten)]
+    pub(crate) repositories: WrapArgs,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How repositories are looked at in this call.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Repository options")]
+pub(crate) struct WrapArgs {
+    /// Put the repository at PATH before 'origin': it is asked first, and written to
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) wrap_origin: Option<PathBuf>,
 }
 
 /// How much is logged, and where to.

@@ -72,8 +72,9 @@ fn run(cli: Cli, env: Environment) -> Result<ExitCode> {
         timestamp: cli.log.timestamp,
     };
     output::start_logging(&options, &env)?;
-    let mut context = Context::new(env, options.verbosity);
+    let mut context = Context::new(env, options.verbosity, cli.repositories.wrap_origin);
     let code = cli.command.run(&mut context)?;
+    context.save()?;
     context.out.finish()?;
     Ok(code)
 }

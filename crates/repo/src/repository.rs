@@ -37,6 +37,17 @@ pub trait AnyRepository: Send + Sync + fmt::Debug {
     /// Where it is, for messages.
     fn location(&self) -> String;
 
+    /// Writes what was changed to where the repository is kept. Where changes are made in place there
+    /// is nothing left to do.
+    fn save(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The repositories that this one reads what it lacks from.
+    fn secondary(&self) -> Vec<&dyn AnyRepository> {
+        Vec::new()
+    }
+
     /// Removes what others were writing before that time and never finished; returns how many.
     fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
         let _ = before;

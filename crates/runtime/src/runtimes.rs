@@ -403,7 +403,7 @@ fn command_text(command: &[String]) -> Vec<String> {
     if command.is_empty() { vec![String::new()] } else { command.to_vec() }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let now = spfs_sys::clock::precise();
     Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default()
 }

@@ -80,17 +80,21 @@ struct Cleaned {
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let repository = repositories::chosen(context, &self.repo)?;
+        if !repository.secondary().is_empty() {
+            let error = format!("{} is more than one repository", repository.location());
+            return Err(CliError::failed(error).hint("clean each of them by itself"));
+        }
         let mut options = CleanOptions { prune: self.prune(now())?, ..CleanOptions::new(now()) };
         if !(self.yes || self.dry_run) {
             options.dry_run = true;
-            self.describe(&clean(&repository, &options)?, true, context)?;
+            self.describe(&clean(&*repository, &options)?, true, context)?;
             context.out.finish()?;
             if !output::confirm("Continue with the above plan?")? {
                 return Ok(ExitCode::from(2));
             }
         }
         options.dry_run = self.dry_run;
-        let report = clean(&repository, &options)?;
+        let report = clean(&*repository, &options)?;
         self.describe(&report, self.dry_run, context)?;
         if report.failed.is_empty() { Ok(ExitCode::SUCCESS) } else { Ok(ExitCode::FAILURE) }
     }

@@ -49,6 +49,14 @@ impl From<RepoError> for CliError {
             RepoError::TagLocked { .. } => {
                 told.hint("when no other program is using the repository, remove the lock")
             }
+            RepoError::UnknownRemote { .. } => {
+                told.hint("'spfs config' shows those that are; a path needs a '/'")
+            }
+            RepoError::UnsupportedScheme { .. } => told.hint(
+                "use a folder (a path, or 'file:PATH'), 'tar:PATH', or several by 'proxy:' or 'fallback:'",
+            ),
+            RepoError::ArchiveChanged { .. } => told.hint("try again; nothing of this call is in it"),
+            RepoError::Pinned { .. } => told.hint("leave 'when' out of its address"),
             RepoError::LiveLayer { .. } => {
                 told.hint("'spfs run' and 'spfs shell' take live layers")
             }

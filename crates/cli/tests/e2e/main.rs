@@ -7,6 +7,7 @@ mod bad_input;
 mod edit;
 mod harness;
 mod help;
+mod kinds;
 mod life;
 mod live;
 mod real_work;
