@@ -105,6 +105,7 @@ pub(crate) enum Command {
     Pull(commands::pull::Args),
     Check(commands::check::Args),
     Clean(commands::clean::Args),
+    Render(commands::render::Args),
     #[command(visible_alias = "rt")]
     Runtime(commands::runtime::Args),
     Config(commands::config::Args),
@@ -147,6 +148,7 @@ impl Command {
             Self::Pull(args) => args.run(context),
             Self::Check(args) => args.run(context),
             Self::Clean(args) => args.run(context),
+            Self::Render(args) => args.run(context),
             Self::Runtime(args) => args.run(context),
             Self::Config(args) => args.run(context),
             Self::Version(args) => args.run(context),

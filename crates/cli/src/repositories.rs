@@ -77,6 +77,16 @@ pub(crate) fn sources(context: &Context, only: Option<&str>) -> Result<Sources> 
     }
     let config = context.config()?;
     let primary: Shared = Arc::new(local(context)?);
+    let secondary = secondaries(context)?;
+    if !config.fuse.include_secondary_tags {
+        let layering = Layering { include_secondary_tags: false, repair: false };
+        return Ok(Sources(vec![Arc::new(LayeredRepository::new(primary, secondary, layering))]));
+    }
+    Ok(Sources(std::iter::once(primary).chain(secondary).collect()))
+}
+
+/// The repositories that can be opened of those that runtimes read what is missing from.
+fn secondaries(context: &Context) -> Result<Vec<Shared>> {
     let mut secondary = Vec::new();
     for name in configured_secondaries(context)? {
         match remote(context, name) {
@@ -85,11 +95,15 @@ pub(crate) fn sources(context: &Context, only: Option<&str>) -> Result<Sources> 
             Err(error) => tracing::warn!(remote = name, "{}", error.one_line()),
         }
     }
-    if !config.fuse.include_secondary_tags {
-        let layering = Layering { include_secondary_tags: false, repair: false };
-        return Ok(Sources(vec![Arc::new(LayeredRepository::new(primary, secondary, layering))]));
-    }
-    Ok(Sources(std::iter::once(primary).chain(secondary).collect()))
+    Ok(secondary)
+}
+
+/// The local repository and those that runtimes read what it lacks from, as one. With `keep`, what
+/// is read from the others is stored in the local one.
+pub(crate) fn as_one(context: &Context, keep: bool) -> Result<LayeredRepository> {
+    let include_secondary_tags = context.config()?.fuse.include_secondary_tags;
+    let layering = Layering { include_secondary_tags, repair: keep };
+    Ok(LayeredRepository::new(Arc::new(local(context)?), secondaries(context)?, layering))
 }
 
 impl Sources {

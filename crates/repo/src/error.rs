@@ -283,6 +283,20 @@ pub enum RepoError {
         /// The file.
         path: PathBuf,
     },
+    /// Something is in a directory that is to be filled.
+    #[error("the directory {} is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A payload is too long for what it is used as.
+    #[error("the payload {digest} is longer than {limit} bytes")]
+    TooLong {
+        /// The digest.
+        digest: Digest,
+        /// What is allowed.
+        limit: usize,
+    },
     /// A text that is no address.
     #[error("{address:?} is not the address of a repository: {reason}")]
     BadAddress {

@@ -24,12 +24,14 @@ mod live_layer;
 mod memory;
 mod pinned;
 mod progress;
+pub mod render;
 mod repository;
 mod resolve;
 mod spec_file;
 mod stack;
 pub mod sync;
 mod tar;
+mod target;
 mod traits;
 mod walk;
 
@@ -53,4 +55,5 @@ pub use resolve::{
 pub use spec_file::check_spec_text;
 pub use stack::{LoadedLayer, load_layers, load_stack};
 pub use tar::TarRepository;
+pub use target::{Folder, Place, TargetDir};
 pub use traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};

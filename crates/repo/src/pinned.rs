@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use spfs_model::{Digest, Tag, TagName, TagStream};
 
+use crate::render::CleanedRenders;
 use crate::repository::{AnyRepository, Batch, Encoding};
 use crate::traits::{Objects, Payloads, TagListing, TagNamespace, Tags};
 use crate::{RepoError, Result};
@@ -61,6 +62,15 @@ impl AnyRepository for PinnedRepository {
 
     fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
         self.inner.remove_leftovers(before)
+    }
+
+    fn clean_renders(
+        &self,
+        is_gone: &dyn Fn(&Digest) -> Result<bool>,
+        keep_proxies: bool,
+        dry_run: bool,
+    ) -> Result<CleanedRenders> {
+        self.inner.clean_renders(is_gone, keep_proxies, dry_run)
     }
 
     fn save(&self) -> Result<()> {

@@ -10,11 +10,13 @@ use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use spfs_model::Digest;
 use spfs_sys::publish::{Draft, Durability};
 use tempfile::TempDir;
 
 use crate::error::Context;
 use crate::fs::Repository;
+use crate::render::CleanedRenders;
 use crate::repository::{AnyRepository, Batch, Encoding};
 use crate::traits::{Objects, Payloads, TagNamespace, Tags};
 use crate::{RepoError, Result};
@@ -143,6 +145,15 @@ impl AnyRepository for TarRepository {
 
     fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
         self.repository.remove_leftovers(before)
+    }
+
+    fn clean_renders(
+        &self,
+        is_gone: &dyn Fn(&Digest) -> Result<bool>,
+        keep_proxies: bool,
+        dry_run: bool,
+    ) -> Result<CleanedRenders> {
+        self.repository.clean_renders(is_gone, keep_proxies, dry_run)
     }
 
     fn save(&self) -> Result<()> {

@@ -23,12 +23,14 @@ use crate::runtimes::Runtimes;
 
 mod commit;
 mod error;
+mod export;
 mod layers;
 mod reset;
 mod sources;
 mod stack;
 
 pub use error::LiveError;
+pub(crate) use export::export_stopped;
 use layers::DigestsOnly;
 use sources::Sources;
 use stack::LiveStack;
@@ -97,7 +99,7 @@ impl LiveRuntime {
         let mut record = runtimes.read(&name)?;
         let backend = record.backend().map_err(RuntimeError::from)?;
         let folder = runtimes.folder(&name);
-        let sources = Arc::new(Sources::new(&runtimes, &record));
+        let sources = Arc::new(Sources::new(&runtimes, Some(&record)));
         let stack = LiveStack::load(&name, &folder, &sources, backend, &record)?;
         let owner = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
         let options = ViewOptions::new(owner);
@@ -105,7 +107,7 @@ impl LiveRuntime {
         let payloads = Arc::clone(&sources);
         let view = if backend.supports_editable() {
             View::open(folder.path(), &stack.base_layers, lower, payloads, options)
-                .map_err(|source| LiveError::Scratch { name: name.clone(), source })?
+                .map_err(|source| LiveError::scratch(&name, source))?
         } else {
             record.status.editable = false;
             View::read_only(lower, payloads, options)

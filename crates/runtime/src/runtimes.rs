@@ -17,8 +17,10 @@ use spfs_model::Digest;
 use spfs_repo::{LiveLayer, Repository};
 
 use crate::backend::{Capability, MountBackend};
+use crate::control::{ExportOptions, Exported};
 use crate::error::RuntimeError;
 use crate::folder::{FolderLock, RuntimeFolder};
+use crate::live::LiveError;
 use crate::name::RuntimeName;
 use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
 use crate::status::{RuntimeStatus, Surroundings};
@@ -274,6 +276,15 @@ impl Runtimes {
             changes: &|record| crate::live::changes_in(self, record),
         };
         surroundings.status(record, &self.folder(&name))
+    }
+
+    /// Saves what a runtime that nothing serves holds as plain files, as far as it can be read.
+    pub fn export(
+        &self,
+        name: &RuntimeName,
+        options: &ExportOptions,
+    ) -> Result<Exported, LiveError> {
+        crate::live::export_stopped(self, name, options)
     }
 
     /// Removes a runtime that nobody uses.

@@ -8,7 +8,8 @@ use spfs_fuse::{Session, Single, ViewId};
 use spfs_model::{Change, DiffError};
 use spfs_repo::RepoError;
 use spfs_runtime::control::{
-    CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+    CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported, LiveStatus,
+    ResetOptions,
 };
 use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{Kernel, LiveError, LiveRuntime, ModeError, RuntimeError};
@@ -106,6 +107,10 @@ impl Control for MountedRuntime {
         Ok(self.live.diff(&self.mount)?)
     }
 
+    fn export(&self, options: &ExportOptions) -> Result<Exported, Failure> {
+        Ok(self.live.export(options, &self.mount)?)
+    }
+
     fn shutdown(&self, force: bool) -> Result<(), Failure> {
         let namespace = &self.mount.mount.namespace;
         let using = spfs_sys::mount::processes_in_mount_namespace(namespace).unwrap_or_default();
@@ -171,6 +176,7 @@ impl From<LiveError> for Failure {
                 (FailureCode::NotRepresentable, vec![path.into_bytes()])
             }
             LiveError::Store { source: RepoError::NoSpace { .. }, .. }
+            | LiveError::Export { source: RepoError::NoSpace { .. }, .. }
             | LiveError::View { source: Error::NoSpace | Error::QuotaExceeded, .. }
             | LiveError::Runtime(RuntimeError::Repository {
                 source: RepoError::NoSpace { .. },

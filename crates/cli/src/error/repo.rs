@@ -49,6 +49,9 @@ impl From<RepoError> for CliError {
             RepoError::TagLocked { .. } => {
                 told.hint("when no other program is using the repository, remove the lock")
             }
+            RepoError::NotEmpty { .. } => {
+                told.hint("name an empty directory, or one that is not there yet")
+            }
             RepoError::UnknownRemote { .. } => {
                 told.hint("'spfs config' shows those that are; a path needs a '/'")
             }

@@ -1,7 +1,8 @@
 //! Errors of runtimes, and of the processes that serve them.
 
+use spfs_repo::RepoError;
 use spfs_runtime::enter::EnterError;
-use spfs_runtime::{BackendError, RuntimeError, RuntimeName, RuntimeNameError};
+use spfs_runtime::{BackendError, LiveError, RuntimeError, RuntimeName, RuntimeNameError};
 use spfs_service::{ClientError, Failure, FailureCode, LaunchError};
 use spfs_sys::mount::MountError;
 
@@ -43,6 +44,21 @@ impl From<RuntimeError> for CliError {
                 told.hint(format!("remove what is left with 'spfs runtime remove {name}'"))
             }
             _ => told,
+        }
+    }
+}
+
+impl From<LiveError> for CliError {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Runtime(error) => error.into(),
+            LiveError::Export { source: RepoError::NotEmpty { .. }, .. } => {
+                Self::of(&error).hint("name an empty directory, or one that is not there yet")
+            }
+            LiveError::Commit { .. } => {
+                Self::of(&error).hint("without --changes everything that can be saved is saved")
+            }
+            _ => Self::of(&error),
         }
     }
 }

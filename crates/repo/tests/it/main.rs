@@ -11,6 +11,7 @@ mod full_disk;
 mod kill;
 mod kinds;
 mod layered;
+mod rendering;
 mod resolving;
 mod source_tree;
 mod support;

@@ -19,10 +19,12 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(runtimes: &Runtimes, record: &RuntimeRecord) -> Self {
+    /// Without a record only the repository of the storage root is known.
+    pub(super) fn new(runtimes: &Runtimes, record: Option<&RuntimeRecord>) -> Self {
         let local: Arc<dyn AnyRepository> = Arc::clone(runtimes.repository()) as _;
         let encoding = runtimes.repository().encoding();
-        let secondary = record.config.secondary_repositories.iter().filter_map(|address| {
+        let secondary = record.map(|record| record.config.secondary_repositories.as_slice());
+        let secondary = secondary.unwrap_or_default().iter().filter_map(|address| {
             // What is in the others may be enough.
             open(address, encoding)
                 .inspect_err(|error| {

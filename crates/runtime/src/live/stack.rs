@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use spfs_model::{Digest, Manifest, MergedTree, Stack};
-use spfs_repo::LiveLayer;
+use spfs_repo::{LiveLayer, RepoError};
 use spfs_vfs::api::Owner;
 use spfs_vfs::{View, ViewOptions};
 
@@ -42,7 +42,7 @@ impl LiveStack {
         backend: MountBackend,
         record: &RuntimeRecord,
     ) -> Result<Self, LiveError> {
-        let scratch = |source| LiveError::Scratch { name: name.clone(), source };
+        let scratch = |source| LiveError::scratch(name, source);
         let recorded = match backend.supports_editable() {
             true => View::recorded_stack(folder.path()).map_err(scratch)?,
             false => None,
@@ -51,10 +51,19 @@ impl LiveStack {
             Some(recorded) => (recorded.base, recorded.committed),
             None => (record.stack(), Vec::new()),
         };
-        let layers = |source| LiveError::Layers { name: name.clone(), source };
-        let base = sources.merge(&base_layers).map_err(layers)?;
-        let above = sources.load(&committed).map_err(layers)?;
-        Ok(Self { base_layers, base, committed, above })
+        Self::of(sources, base_layers, &committed)
+            .map_err(|source| LiveError::Layers { name: name.clone(), source })
+    }
+
+    /// Loads these layers.
+    pub(super) fn of(
+        sources: &Sources,
+        base_layers: Vec<Digest>,
+        committed: &[Digest],
+    ) -> Result<Self, RepoError> {
+        let base = sources.merge(&base_layers)?;
+        let above = sources.load(committed)?;
+        Ok(Self { base_layers, base, committed: committed.to_vec(), above })
     }
 
     /// The stack of a view that has no changes.
@@ -97,7 +106,7 @@ pub(crate) fn changes_in(runtimes: &Runtimes, record: &RuntimeRecord) -> Option<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(0),
         other => other.ok()?,
     };
-    let sources = Arc::new(Sources::new(runtimes, record));
+    let sources = Arc::new(Sources::new(runtimes, Some(record)));
     let recorded = View::recorded_stack(folder.path()).ok()??;
     let base = sources.merge(&recorded.base).ok()?;
     let options = ViewOptions::new(Owner { uid: 0, gid: 0 });
@@ -111,7 +120,7 @@ pub(crate) fn mount_points_on(
     record: &RuntimeRecord,
     live: &[LiveLayer],
 ) -> Result<Digest, MountPointError> {
-    let lower = Sources::new(runtimes, record).merge(&record.stack())?;
+    let lower = Sources::new(runtimes, Some(record)).merge(&record.stack())?;
     mount_points::write(&**runtimes.repository(), &lower, live)
 }
 
