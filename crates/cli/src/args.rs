@@ -33,8 +33,20 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
 
+    #[command(flatten)]
+    pub(crate) repositories: WrapArgs,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How repositories are looked at in this call.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Repository options")]
+pub(crate) struct WrapArgs {
+    /// Put the repository at PATH before 'origin': it is asked first, and written to
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) wrap_origin: Option<PathBuf>,
 }
 
 /// How much is logged, and where to.
@@ -93,6 +105,7 @@ pub(crate) enum Command {
     Pull(commands::pull::Args),
     Check(commands::check::Args),
     Clean(commands::clean::Args),
+    Render(commands::render::Args),
     #[command(visible_alias = "rt")]
     Runtime(commands::runtime::Args),
     Config(commands::config::Args),
@@ -135,6 +148,7 @@ impl Command {
             Self::Pull(args) => args.run(context),
             Self::Check(args) => args.run(context),
             Self::Clean(args) => args.run(context),
+            Self::Render(args) => args.run(context),
             Self::Runtime(args) => args.run(context),
             Self::Config(args) => args.run(context),
             Self::Version(args) => args.run(context),

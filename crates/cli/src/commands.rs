@@ -24,6 +24,7 @@ pub(crate) mod platforms;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod read;
+pub(crate) mod render;
 pub(crate) mod reset;
 pub(crate) mod run;
 pub(crate) mod runtime;

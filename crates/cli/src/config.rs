@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use spfs_model::{DigestStrategy, EncodingFormat};
-use spfs_repo::Encoding;
+use spfs_repo::{Encoding, LayerTexts};
 
 use crate::env::Environment;
 pub(crate) use source::ConfigError;
@@ -107,22 +107,90 @@ impl Default for Storage {
 #[serde(transparent)]
 pub(crate) struct Remote(BTreeMap<String, toml::Value>);
 
+/// What a remote is given as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RemoteForm<'a> {
+    /// One text.
+    Address(std::borrow::Cow<'a, str>),
+    /// A folder.
+    Folder {
+        /// Where it is.
+        path: &'a str,
+        /// Whether it is made when it is missing.
+        create: bool,
+    },
+    /// A tar file.
+    Tar {
+        /// Where it is.
+        path: &'a str,
+    },
+    /// The parts of a proxy, or with `repair` of a fallback.
+    Layers {
+        /// Whether it is a fallback.
+        repair: bool,
+        /// The names or addresses of its repositories.
+        layers: LayerTexts,
+    },
+}
+
 impl Remote {
-    /// The address as one text; `None` when neither `address` nor `scheme` with a path is given.
-    pub(crate) fn address(&self) -> Option<String> {
-        let text = |key: &str| self.0.get(key).and_then(toml::Value::as_str);
-        if let Some(address) = text("address") {
-            return Some(address.to_owned());
+    fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(toml::Value::as_str)
+    }
+
+    /// What it is given as; else what is wrong with it.
+    pub(crate) fn form(&self) -> Result<RemoteForm<'_>, String> {
+        if let Some(address) = self.text("address") {
+            return Ok(RemoteForm::Address(address.into()));
         }
-        match text("scheme")? {
-            "fs" | "file" => Some(format!("file:{}", text("path")?)),
-            scheme => Some(format!("{scheme}:")),
+        let path = || self.text("path").ok_or("it has no path");
+        match self.text("scheme") {
+            None => Err("it has neither an address nor a scheme".to_owned()),
+            Some("fs" | "file") => {
+                Ok(RemoteForm::Folder { path: path()?, create: self.switch("create") })
+            }
+            Some(scheme @ ("proxy" | "fallback")) => {
+                let repair = scheme == "fallback";
+                Ok(RemoteForm::Layers { repair, layers: self.layers()? })
+            }
+            Some("tar") => Ok(RemoteForm::Tar { path: path()? }),
+            // Whoever parses addresses knows what to say.
+            Some(scheme) => Ok(RemoteForm::Address(format!("{scheme}:").into())),
         }
+    }
+
+    fn switch(&self, key: &str) -> bool {
+        match self.0.get(key) {
+            Some(toml::Value::String(text)) => text == "true" || text == "1",
+            value => value.and_then(toml::Value::as_bool).unwrap_or(false),
+        }
+    }
+
+    fn layers(&self) -> Result<LayerTexts, String> {
+        let primary = self.text("primary").ok_or("it names no primary repository")?.to_owned();
+        let secondary = match self.0.get("secondary") {
+            None => Vec::new(),
+            Some(toml::Value::String(one)) => vec![one.clone()],
+            Some(toml::Value::Array(many)) => many
+                .iter()
+                .map(|one| one.as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .ok_or("its secondary repositories are not a list of texts")?,
+            Some(_) => return Err("its secondary repositories are not a list of texts".to_owned()),
+        };
+        let include_secondary_tags =
+            !self.0.contains_key("include_secondary_tags") || self.switch("include_secondary_tags");
+        Ok(LayerTexts { primary, secondary, include_secondary_tags })
+    }
+
+    /// The time that this remote's tags are seen at.
+    pub(crate) fn when(&self) -> Option<&str> {
+        self.text("when")
     }
 
     /// The namespace that this remote's tags are read from.
     pub(crate) fn tag_namespace(&self) -> Option<&str> {
-        self.0.get("tag_namespace").and_then(toml::Value::as_str)
+        self.text("tag_namespace")
     }
 }
 

@@ -116,6 +116,11 @@ pub(crate) fn called_as() -> Option<OsString> {
     std::env::args_os().next()
 }
 
+/// The name that this process was started by, and its arguments.
+pub(crate) fn command_line() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
 /// Whether `path` is a file that somebody may execute.
 pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;

@@ -27,6 +27,20 @@ use crate::output::LogOptions;
 /// Names under which the program is the process that serves a runtime.
 const DAEMON_NAMES: [&str; 2] = ["spfs-fuse", "spfs-fuse-macos"];
 
+/// Commands that upstream has as programs of their own, `spfs-COMMAND`.
+const PROGRAMS: [&str; 3] = ["clean", "join", "render"];
+
+/// The command line, in which the name `spfs-COMMAND` means `spfs COMMAND`.
+fn command_line() -> Vec<std::ffi::OsString> {
+    let mut line = env::command_line();
+    let name = line.first().map(Path::new).and_then(Path::file_name);
+    let command = name.and_then(|name| name.to_str()?.strip_prefix("spfs-"));
+    if let Some(command) = PROGRAMS.into_iter().find(|known| Some(*known) == command) {
+        line.insert(1, command.into());
+    }
+    line
+}
+
 /// Whether this process was started to serve a runtime.
 pub fn called_as_daemon() -> bool {
     let name = env::called_as();
@@ -39,7 +53,7 @@ pub fn called_as_daemon() -> bool {
 /// Runs the command line of this process and returns its exit status.
 pub fn main() -> ExitCode {
     let env = Environment::capture();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(command_line()) {
         Ok(cli) => cli,
         Err(error) => return output::report_usage(&error),
     };
@@ -72,8 +86,9 @@ fn run(cli: Cli, env: Environment) -> Result<ExitCode> {
         timestamp: cli.log.timestamp,
     };
     output::start_logging(&options, &env)?;
-    let mut context = Context::new(env, options.verbosity);
+    let mut context = Context::new(env, options.verbosity, cli.repositories.wrap_origin);
     let code = cli.command.run(&mut context)?;
+    context.save()?;
     context.out.finish()?;
     Ok(code)
 }

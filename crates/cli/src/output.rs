@@ -44,6 +44,13 @@ impl Output {
         self.line("")
     }
 
+    /// Writes `value` as one line of JSON.
+    pub(crate) fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.stdout, value)
+            .map_err(|error| CliError::writing_output(error.into()))?;
+        self.line("")
+    }
+
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.stdout.write_all(bytes).map_err(CliError::writing_output)

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spfs_model::{Digest, EnvSpec, Layer, Manifest, Object, Tag, TagSpec};
-use spfs_repo::{AnyRepository, RepoError, Repository, TagNamespace};
+use spfs_repo::{
+    Address, AddressContext, AnyRepository, LayeredRepository, Layering, RepoError, Repository,
+    ResolvedEnvironment, TagNamespace, TagScope, time,
+};
 use spfs_runtime::Runtimes;
 
 use crate::args::RepoArgs;
-use crate::config::{self, Config, Remote};
+use crate::config::{self, Config, Remote, RemoteForm};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 
@@ -27,24 +30,33 @@ pub(crate) fn local(context: &Context) -> Result<Repository> {
     Ok(repository.with_encoding(config.encoding()).with_namespace(namespace))
 }
 
+/// A repository of any kind.
+pub(crate) type Shared = Arc<dyn AnyRepository>;
+
 /// The repository that the flags name, else the local one.
-pub(crate) fn chosen(context: &Context, args: &RepoArgs) -> Result<Repository> {
+pub(crate) fn chosen(context: &Context, args: &RepoArgs) -> Result<Shared> {
     named_or_local(context, args.remote.as_deref())
 }
 
 /// That repository, else the local one.
-pub(crate) fn named_or_local(context: &Context, name: Option<&str>) -> Result<Repository> {
+pub(crate) fn named_or_local(context: &Context, name: Option<&str>) -> Result<Shared> {
     match name {
         Some(name) => remote(context, name),
-        None => local(context),
+        None => Ok(Arc::new(local(context)?)),
     }
 }
 
 /// All remotes that the configuration names, each opened or with the reason why not.
-pub(crate) fn remotes(context: &Context) -> Result<Vec<(String, Result<Repository>)>> {
-    let config = context.config()?;
-    let open = |name: &String| (name.clone(), remote(context, name));
-    Ok(config.remote.keys().map(open).collect())
+pub(crate) fn remotes(context: &Context) -> Result<Vec<(String, Result<Shared>)>> {
+    let mut names: Vec<String> = context.config()?.remote.keys().cloned().collect();
+    if context.wrap_origin.is_some() && !names.iter().any(|name| name == ORIGIN) {
+        names.push(ORIGIN.to_owned());
+    }
+    let open = |name: String| {
+        let opened = remote(context, &name);
+        (name, opened)
+    };
+    Ok(names.into_iter().map(open).collect())
 }
 
 /// The runtimes of the local repository.
@@ -56,32 +68,52 @@ pub(crate) fn runtimes(context: &Context) -> Result<Runtimes> {
 
 /// The repositories that something is read from, the first one first. There is at least one.
 #[derive(Debug)]
-pub(crate) struct Sources(Vec<Repository>);
+pub(crate) struct Sources(Vec<Shared>);
 
 /// The local repository and those that runtimes read what it lacks from; or `only` that one.
 pub(crate) fn sources(context: &Context, only: Option<&str>) -> Result<Sources> {
     if let Some(name) = only {
         return Ok(Sources(vec![remote(context, name)?]));
     }
-    let mut all = vec![local(context)?];
-    for name in configured_secondaries(context.config()?) {
+    let config = context.config()?;
+    let primary: Shared = Arc::new(local(context)?);
+    let secondary = secondaries(context)?;
+    if !config.fuse.include_secondary_tags {
+        let layering = Layering { include_secondary_tags: false, repair: false };
+        return Ok(Sources(vec![Arc::new(LayeredRepository::new(primary, secondary, layering))]));
+    }
+    Ok(Sources(std::iter::once(primary).chain(secondary).collect()))
+}
+
+/// The repositories that can be opened of those that runtimes read what is missing from.
+fn secondaries(context: &Context) -> Result<Vec<Shared>> {
+    let mut secondary = Vec::new();
+    for name in configured_secondaries(context)? {
         match remote(context, name) {
-            Ok(repository) => all.push(repository),
+            Ok(repository) => secondary.push(repository),
             // What is local can be used all the same.
             Err(error) => tracing::warn!(remote = name, "{}", error.one_line()),
         }
     }
-    Ok(Sources(all))
+    Ok(secondary)
+}
+
+/// The local repository and those that runtimes read what it lacks from, as one. With `keep`, what
+/// is read from the others is stored in the local one.
+pub(crate) fn as_one(context: &Context, keep: bool) -> Result<LayeredRepository> {
+    let include_secondary_tags = context.config()?.fuse.include_secondary_tags;
+    let layering = Layering { include_secondary_tags, repair: keep };
+    Ok(LayeredRepository::new(Arc::new(local(context)?), secondaries(context)?, layering))
 }
 
 impl Sources {
     /// The one that is asked first.
-    pub(crate) fn first(&self) -> &Repository {
-        &self.0[0]
+    pub(crate) fn first(&self) -> &dyn AnyRepository {
+        &*self.0[0]
     }
 
     fn all(&self) -> Vec<&dyn AnyRepository> {
-        self.0.iter().map(|repository| repository as &dyn AnyRepository).collect()
+        self.0.iter().map(|repository| &**repository).collect()
     }
 
     /// The layers of an environment, bottom first.
@@ -89,6 +121,13 @@ impl Sources {
         let spec: EnvSpec =
             reference.parse().map_err(|error| CliError::reference(reference, &error))?;
         Ok(spfs_repo::resolve(&self.all(), &spec)?)
+    }
+
+    /// The layers of an environment, bottom first, and what it shows of the host.
+    pub(crate) fn resolve_environment(&self, reference: &str) -> Result<ResolvedEnvironment> {
+        let spec: EnvSpec =
+            reference.parse().map_err(|error| CliError::reference(reference, &error))?;
+        Ok(spfs_repo::resolve_environment(&self.all(), &spec)?)
     }
 
     /// What the layers hold, in their order.
@@ -130,7 +169,7 @@ impl Sources {
     fn first_that<T>(&self, ask: impl Fn(&dyn AnyRepository) -> Result<T, RepoError>) -> Result<T> {
         let mut first_error = None;
         for repository in &self.0 {
-            match ask(repository) {
+            match ask(&**repository) {
                 Ok(found) => return Ok(found),
                 Err(error) if is_absence(&error) => {
                     first_error.get_or_insert(error);
@@ -155,94 +194,101 @@ fn is_absence(error: &RepoError) -> bool {
 
 /// Addresses of the repositories that a runtime reads what the local one lacks from.
 pub(crate) fn secondary_addresses(context: &Context, only: Option<&str>) -> Result<Vec<String>> {
-    let config = context.config()?;
     let mut addresses = Vec::new();
-    for name in only.into_iter().chain(configured_secondaries(config)) {
-        if let Ok(repository) = remote(context, name) {
-            addresses.push(format!("file://{}", repository.root().display()));
+    for name in only.into_iter().chain(configured_secondaries(context)?) {
+        if let Ok(address) = address(context, name)
+            && address.open(context.config()?.encoding()).is_ok()
+        {
+            addresses.push(address.to_string());
         }
     }
     Ok(addresses)
 }
 
+/// The remote that things are pushed to and read from when nothing else is said.
+const ORIGIN: &str = "origin";
+
 /// Those of the secondary repositories that exist: `origin` is one by default and may be missing.
-fn configured_secondaries(config: &Config) -> impl Iterator<Item = &str> {
-    let names = config.filesystem.secondary_repositories.iter();
-    names.map(String::as_str).filter(|name| config.remote.contains_key(*name))
+fn configured_secondaries(context: &Context) -> Result<impl Iterator<Item = &str>> {
+    let config = context.config()?;
+    let wrapped = context.wrap_origin.is_some();
+    let names = config.filesystem.secondary_repositories.iter().map(String::as_str);
+    Ok(names.filter(move |name| config.remote.contains_key(*name) || (wrapped && *name == ORIGIN)))
 }
 
 /// Another repository by configured name, address or path.
-pub(crate) fn remote(context: &Context, name: &str) -> Result<Repository> {
-    let config = context.config()?;
-    if let Some(remote) = config.remote.get(name) {
-        return configured(name, remote, context);
+pub(crate) fn remote(context: &Context, name: &str) -> Result<Shared> {
+    let repository = address(context, name)?.open(context.config()?.encoding())?;
+    context.opened(&repository);
+    Ok(repository)
+}
+
+fn address(context: &Context, name: &str) -> Result<Address> {
+    Ok(Address::parse(name, &Configured { context, config: context.config()? })?)
+}
+
+/// What the configuration knows of names.
+struct Configured<'a> {
+    context: &'a Context,
+    config: &'a Config,
+}
+
+impl Configured<'_> {
+    fn remote(&self, name: &str, remote: &Remote, depth: usize) -> Result<Address, RepoError> {
+        let mut address = match remote
+            .form()
+            .map_err(|reason| RepoError::BadAddress { address: format!("remote.{name}"), reason })?
+        {
+            RemoteForm::Address(text) => Address::parse_within(&text, self, depth)?,
+            RemoteForm::Folder { path, create } => {
+                let path = self.absolute(Path::new(path));
+                Address::Folder { path, create, tags: TagScope::default() }
+            }
+            RemoteForm::Tar { path } => {
+                let path = self.absolute(Path::new(path));
+                Address::Tar { path, tags: TagScope::default() }
+            }
+            RemoteForm::Layers { repair, layers } => {
+                Address::layered(repair, &layers, self, depth)?
+            }
+        };
+        let namespace = namespace(remote.tag_namespace())?;
+        let when = remote.when().map(|text| time(text, &self.now())).transpose();
+        let when = when.map_err(|reason| RepoError::BadAddress {
+            address: format!("remote.{name}.when"),
+            reason,
+        })?;
+        address.scope(TagScope { namespace, when });
+        Ok(address)
     }
-    let path = match scheme_of(name) {
-        Some(_) => path_of(name)?,
-        None if name.contains('/') => PathBuf::from(name),
-        None => {
-            let error = CliError::failed(format!("no remote named {name:?} is configured"));
-            return Err(error.hint("'spfs config' shows those that are; a path needs a '/'"));
-        }
-    };
-    open(&context.env.absolute(&path), config)
 }
 
-fn configured(name: &str, remote: &Remote, context: &Context) -> Result<Repository> {
-    let address = remote.address().ok_or_else(|| {
-        CliError::failed(format!("the remote {name:?} has no address"))
-            .hint(format!("set remote.{name}.address in the configuration"))
-    })?;
-    let path = path_of(&address)?;
-    let path = context.env.absolute(&context.env.expand_home(&path.to_string_lossy()));
-    let repository = open(&path, context.config()?)?;
-    Ok(repository.with_namespace(namespace(remote.tag_namespace())?))
-}
-
-fn open(path: &Path, config: &Config) -> Result<Repository> {
-    Ok(Repository::open(path)?.with_encoding(config.encoding()))
-}
-
-fn namespace(name: Option<&str>) -> Result<Option<TagNamespace>> {
-    Ok(name.map(str::parse).transpose()?)
-}
-
-/// The scheme of an address, when it has one.
-fn scheme_of(address: &str) -> Option<&str> {
-    let (scheme, _) = address.split_once(':')?;
-    (!scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(scheme)
-}
-
-/// The folder that an address names.
-fn path_of(address: &str) -> Result<PathBuf> {
-    let (scheme, rest) = address.split_once(':').unwrap_or(("file", address));
-    if !matches!(scheme, "file" | "fs") {
-        let error =
-            format!("repositories of the kind '{scheme}:' are not supported yet: {address}");
-        return Err(CliError::failed(error).hint("use a folder: a path, or 'file:PATH'"));
-    }
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    Ok(PathBuf::from(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_have_several_addresses() {
-        for address in ["file:/a/b", "file:///a/b", "fs:/a/b", "file:///a/b?create=true"] {
-            assert_eq!(path_of(address).unwrap(), Path::new("/a/b"), "{address}");
-        }
-        let said = path_of("http2://host:7737").unwrap_err().to_string();
-        assert!(said.contains("http2") && said.contains("not supported yet"), "{said}");
+impl AddressContext for Configured<'_> {
+    fn named(&self, name: &str, depth: usize) -> Result<Option<Address>, RepoError> {
+        let remote = self.config.remote.get(name);
+        let configured = remote.map(|remote| self.remote(name, remote, depth + 1)).transpose()?;
+        let Some(path) = self.context.wrap_origin.as_ref().filter(|_| name == ORIGIN) else {
+            return Ok(configured);
+        };
+        let path = self.absolute(path);
+        let primary = Address::Folder { path, create: false, tags: TagScope::default() };
+        Ok(Some(Address::Layered {
+            primary: Box::new(primary),
+            secondary: configured.into_iter().collect(),
+            layering: Layering::default(),
+        }))
     }
 
-    #[test]
-    fn a_path_has_no_scheme() {
-        assert_eq!(scheme_of("/a/b"), None);
-        assert_eq!(scheme_of("./a:b"), None);
-        assert_eq!(scheme_of("tar:/x"), Some("tar"));
+    fn absolute(&self, path: &Path) -> PathBuf {
+        let env = &self.context.env;
+        env.absolute(&env.expand_home(&path.to_string_lossy()))
     }
+
+    fn now(&self) -> jiff::Zoned {
+        crate::now().to_zoned(jiff::tz::TimeZone::system())
+    }
+}
+
+fn namespace(name: Option<&str>) -> Result<Option<TagNamespace>, RepoError> {
+    name.map(str::parse).transpose()
 }

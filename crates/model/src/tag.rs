@@ -178,6 +178,11 @@ impl TagStream {
         self.0.len() != before
     }
 
+    /// Keeps the records that are wanted; versions are counted among those.
+    pub fn retain(&mut self, wanted: impl Fn(&Tag) -> bool) {
+        self.0.retain(wanted);
+    }
+
     /// Whether no record is left, when the file of the stream is to be removed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 use spfs_model::{Digest, Header, ObjectKind};
 
+use crate::render::CleanedRenders;
 use crate::repository::{AnyRepository, Found};
 use crate::walk::{children, walk};
 use crate::{RepoError, Result};
@@ -38,6 +39,8 @@ pub struct CleanOptions {
     pub prune: PruneOptions,
     /// What stays besides that which tags lead to.
     pub protect: Vec<Digest>,
+    /// Whether files for links in renders stay although nothing links to them.
+    pub keep_proxies: bool,
     /// Whether nothing is removed, only reported.
     pub dry_run: bool,
 }
@@ -46,7 +49,8 @@ impl CleanOptions {
     /// Removes what is old and not needed, and no tags.
     pub fn new(now: Timestamp) -> Self {
         let (prune, protect) = (PruneOptions::default(), Vec::new());
-        Self { now, keep_for: KEEP_FOR, prune, protect, dry_run: false }
+        let keep_for = KEEP_FOR;
+        Self { now, keep_for, prune, protect, keep_proxies: false, dry_run: false }
     }
 }
 
@@ -67,6 +71,8 @@ pub struct CleanReport {
     pub payloads_removed: u64,
     /// Their bytes.
     pub bytes_removed: u64,
+    /// What was found among renders.
+    pub renders: CleanedRenders,
     /// Work files that were left behind by somebody and removed.
     pub leftovers_removed: u64,
     /// What could not be removed.
@@ -107,6 +113,14 @@ impl Clean<'_> {
         self.kept.extend(by_young);
         let removed = self.remove_objects(&self.kept_out(&loose), &mut report)?;
         self.remove_payloads(&removed, &mut report)?;
+        let is_gone = |digest: &Digest| {
+            Ok(removed.contains(digest) || !self.repository.objects().has(digest)?)
+        };
+        let (keep, dry) = (self.options.keep_proxies, self.options.dry_run);
+        match self.repository.clean_renders(&is_gone, keep, dry) {
+            Ok(renders) => report.renders = renders,
+            Err(error) => report.failed.push(error),
+        }
         if !self.options.dry_run {
             let before = self.options.now.saturating_sub(KEEP_WORK_FOR);
             let before = before.unwrap_or(Timestamp::MIN);

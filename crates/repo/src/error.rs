@@ -283,6 +283,70 @@ pub enum RepoError {
         /// The file.
         path: PathBuf,
     },
+    /// Something is in a directory that is to be filled.
+    #[error("the directory {} is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A payload is too long for what it is used as.
+    #[error("the payload {digest} is longer than {limit} bytes")]
+    TooLong {
+        /// The digest.
+        digest: Digest,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A text that is no address.
+    #[error("{address:?} is not the address of a repository: {reason}")]
+    BadAddress {
+        /// The text.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Repositories of a kind that is not known here.
+    #[error("repositories of the kind '{scheme}:' are not supported yet: {address}")]
+    UnsupportedScheme {
+        /// The kind.
+        scheme: String,
+        /// The address.
+        address: String,
+    },
+    /// A name that stands for no repository.
+    #[error("no remote named {name:?} is configured")]
+    UnknownRemote {
+        /// The name.
+        name: String,
+    },
+    /// Tags of another time cannot be changed.
+    #[error("the tags of {repository} are seen as they were at {time} and cannot be changed")]
+    Pinned {
+        /// The repository.
+        repository: String,
+        /// The time.
+        time: jiff::Timestamp,
+    },
+    /// A tar file that is no repository.
+    #[error("the archive {} cannot be used: {reason}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody else wrote the archive meanwhile.
+    #[error("the archive {} was changed by somebody else since it was opened", path.display())]
+    ArchiveChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A live layer where only what is in repositories can be used.
+    #[error("{} is a live layer: only runtimes can show one", path.display())]
+    LiveLayer {
+        /// Its spec file.
+        path: PathBuf,
+    },
     /// Something that is understood and not there yet.
     #[error("{what} not supported yet: {}", path.display())]
     NotSupportedYet {

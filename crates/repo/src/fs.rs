@@ -13,9 +13,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use spfs_model::Digest;
 use spfs_sys::{ids, publish};
 
 use crate::error::Context;
+use crate::render::{self, CleanedRenders};
 use crate::repository::{AnyRepository, Batch, Encoding};
 use crate::traits::{Objects, Payloads, TagNamespace, Tags};
 use crate::{RepoError, Result};
@@ -135,6 +137,15 @@ impl AnyRepository for Repository {
 
     fn location(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn clean_renders(
+        &self,
+        is_gone: &dyn Fn(&Digest) -> Result<bool>,
+        keep_proxies: bool,
+        dry_run: bool,
+    ) -> Result<CleanedRenders> {
+        render::clean(&self.root, is_gone, keep_proxies, dry_run)
     }
 
     fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {

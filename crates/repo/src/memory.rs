@@ -208,6 +208,23 @@ impl MemoryTags {
     }
 }
 
+/// What of these tags stands in a folder.
+pub(crate) fn listing(names: &[TagName], folder: &str) -> Vec<TagListing> {
+    let parts: Vec<&str> = folder.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let mut listing = Vec::new();
+    for name in names {
+        let path: Vec<&str> = name.components().collect();
+        match path.strip_prefix(parts.as_slice()) {
+            Some([tag]) => listing.push(TagListing::Tag((*tag).to_owned())),
+            Some([folder, ..]) => listing.push(TagListing::Folder((*folder).to_owned())),
+            Some([]) | None => {}
+        }
+    }
+    listing.sort();
+    listing.dedup();
+    listing
+}
+
 impl Tags for MemoryTags {
     fn namespace(&self) -> Option<&TagNamespace> {
         self.namespace.as_ref()
@@ -260,18 +277,7 @@ impl Tags for MemoryTags {
         if parts.iter().any(|part| part.parse::<TagName>().is_err()) {
             return Err(RepoError::BadTagFolder { folder: folder.to_owned() });
         }
-        let mut listing = Vec::new();
-        for name in self.names()? {
-            let path: Vec<&str> = name.components().collect();
-            match path.strip_prefix(parts.as_slice()) {
-                Some([tag]) => listing.push(TagListing::Tag((*tag).to_owned())),
-                Some([folder, ..]) => listing.push(TagListing::Folder((*folder).to_owned())),
-                Some([]) | None => {}
-            }
-        }
-        listing.sort();
-        listing.dedup();
-        Ok(listing)
+        Ok(listing(&self.names()?, folder))
     }
 
     fn names(&self) -> Result<Vec<TagName>> {

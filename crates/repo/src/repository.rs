@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use spfs_model::{Digest, DigestStrategy, EncodingFormat, Object};
 
 use crate::Result;
+use crate::render::CleanedRenders;
 use crate::traits::{Objects, Payloads, TagNamespace, Tags};
 
 /// A repository of any kind.
@@ -36,6 +37,29 @@ pub trait AnyRepository: Send + Sync + fmt::Debug {
 
     /// Where it is, for messages.
     fn location(&self) -> String;
+
+    /// Writes what was changed to where the repository is kept. Where changes are made in place there
+    /// is nothing left to do.
+    fn save(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The repositories that this one reads what it lacks from.
+    fn secondary(&self) -> Vec<&dyn AnyRepository> {
+        Vec::new()
+    }
+
+    /// Removes renders of manifests that are gone, and files for links that nothing links to unless
+    /// these are to be kept. With `dry_run` nothing is removed, only counted.
+    fn clean_renders(
+        &self,
+        is_gone: &dyn Fn(&Digest) -> Result<bool>,
+        keep_proxies: bool,
+        dry_run: bool,
+    ) -> Result<CleanedRenders> {
+        let _ = (is_gone, keep_proxies, dry_run);
+        Ok(CleanedRenders::default())
+    }
 
     /// Removes what others were writing before that time and never finished; returns how many.
     fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use spfs_model::{Digest, EnvItem, EnvSpec, Object, ObjectKind, PartialDigest, TagSpec};
 
 use crate::layer::read_any;
+use crate::live_layer::LiveLayer;
 use crate::repository::AnyRepository;
 use crate::spec_file;
 use crate::{RepoError, Result};
@@ -13,8 +14,33 @@ use crate::{RepoError, Result};
 ///
 /// Platforms are replaced by what they hold. A layer that comes more than once counts where it
 /// comes last, that is, topmost.
+///
+/// # Errors
+/// Live layers are in no repository, so [`RepoError::LiveLayer`] names the first of them.
 pub fn resolve(repositories: &[&dyn AnyRepository], spec: &EnvSpec) -> Result<Vec<Digest>> {
-    let items = spec_file::expand(spec)?;
+    layers_of(repositories, &spec_file::expand_stored(spec)?)
+}
+
+/// What an environment is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedEnvironment {
+    /// Its layers, as [`resolve`] returns them.
+    pub layers: Vec<Digest>,
+    /// What it shows of the host, above all layers.
+    pub live: Vec<LiveLayer>,
+}
+
+/// What an environment is made of, live layers included.
+pub fn resolve_environment(
+    repositories: &[&dyn AnyRepository],
+    spec: &EnvSpec,
+) -> Result<ResolvedEnvironment> {
+    let expanded = spec_file::expand(spec)?;
+    let layers = layers_of(repositories, &expanded.items)?;
+    Ok(ResolvedEnvironment { layers, live: expanded.live.into_iter().map(|(_, l)| l).collect() })
+}
+
+fn layers_of(repositories: &[&dyn AnyRepository], items: &[EnvItem]) -> Result<Vec<Digest>> {
     let digests = items.iter().map(|item| resolve_item(repositories, item));
     let digests = digests.collect::<Result<Vec<_>>>()?;
     let (mut seen, mut layers) = (HashSet::new(), Vec::new());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use spfs_model::{EnvItem, EnvSpec};
 
+use crate::live_layer::{LiveLayer, LiveSpec};
 use crate::{RepoError, Result};
 
 /// What the names of spec files end in.
@@ -29,17 +30,35 @@ struct RunSpec {
     layers: Vec<String>,
 }
 
-/// The items of an environment with those of its spec files in their places.
-pub(crate) fn expand(spec: &EnvSpec) -> Result<Vec<EnvItem>> {
-    let mut items = Vec::new();
-    expand_into(spec, &mut Vec::new(), &mut items)?;
-    Ok(items)
+/// An environment whose spec files have been read.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded {
+    /// What is in repositories, with the items of run specs in their places.
+    pub(crate) items: Vec<EnvItem>,
+    /// What is not, and the spec file of each.
+    pub(crate) live: Vec<(PathBuf, LiveLayer)>,
 }
 
-fn expand_into(spec: &EnvSpec, within: &mut Vec<PathBuf>, items: &mut Vec<EnvItem>) -> Result<()> {
+/// The items of an environment with those of its spec files in their places.
+pub(crate) fn expand(spec: &EnvSpec) -> Result<Expanded> {
+    let mut expanded = Expanded::default();
+    expand_into(spec, &mut Vec::new(), &mut expanded)?;
+    Ok(expanded)
+}
+
+/// As [`expand`], for what works on repositories alone.
+pub(crate) fn expand_stored(spec: &EnvSpec) -> Result<Vec<EnvItem>> {
+    let Expanded { items, live } = expand(spec)?;
+    match live.into_iter().next() {
+        None => Ok(items),
+        Some((path, _)) => Err(RepoError::LiveLayer { path }),
+    }
+}
+
+fn expand_into(spec: &EnvSpec, within: &mut Vec<PathBuf>, expanded: &mut Expanded) -> Result<()> {
     for item in &spec.0 {
         let EnvItem::SpecFile(path) = item else {
-            items.push(item.clone());
+            expanded.items.push(item.clone());
             continue;
         };
         let (path, text) = read(path)?;
@@ -47,10 +66,21 @@ fn expand_into(spec: &EnvSpec, within: &mut Vec<PathBuf>, items: &mut Vec<EnvIte
         if within.contains(&path) {
             return Err(RepoError::SpecFileLoop { path });
         }
-        let inner = parse(&path, &text)?;
-        within.push(path);
-        expand_into(&inner, within, items)?;
-        within.pop();
+        let refuse = |reason| RepoError::SpecFile { path: path.clone(), reason };
+        match parse(&text).map_err(refuse)? {
+            Spec::Run(inner) => {
+                within.push(path);
+                expand_into(&inner, within, expanded)?;
+                within.pop();
+            }
+            Spec::Live(spec) => {
+                let layer = spec.below(path.parent().unwrap_or(&path)).map_err(refuse)?;
+                // As layers: what is named again is there once.
+                if !expanded.live.iter().any(|(_, known)| *known == layer) {
+                    expanded.live.push((path, layer));
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -79,27 +109,38 @@ fn read(path: &Path) -> Result<(PathBuf, String)> {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<EnvSpec> {
-    let refuse = |reason: String| RepoError::SpecFile { path: path.to_owned(), reason };
-    let yaml = |error: serde_saphyr::Error| refuse(error.to_string());
+/// What a spec file says.
+#[derive(Debug)]
+enum Spec {
+    /// Items in place of the file.
+    Run(EnvSpec),
+    /// Files and directories of the host.
+    Live(LiveSpec),
+}
+
+/// Reads the text of a spec file, or says what is wrong with it.
+fn parse(text: &str) -> Result<Spec, String> {
+    let yaml = |error: serde_saphyr::Error| error.to_string();
     let api = serde_saphyr::from_str::<Api>(text).map_err(yaml)?.api;
     match api.as_deref() {
         Some("spfs/v0/runspec" | "v0/runspec") => {}
         // upstream takes what does not say otherwise for a live layer
         None | Some("spfs/v0/livelayer" | "v0/livelayer" | "v0/layer") => {
-            let path = path.to_owned();
-            return Err(RepoError::NotSupportedYet { what: "live layers are", path });
+            return serde_saphyr::from_str(text).map(Spec::Live).map_err(yaml);
         }
-        Some(other) => {
-            return Err(refuse(format!("{other:?} is an api that is not known here")));
-        }
+        Some(other) => return Err(format!("{other:?} is an api that is not known here")),
     }
     let spec = serde_saphyr::from_str::<RunSpec>(text).map_err(yaml)?;
     let item = |text: &String| {
-        let refused = |error| refuse(format!("{text:?} is not an item: {}", chain(&error)));
+        let refused = |error| format!("{text:?} is not an item: {}", chain(&error));
         text.parse::<EnvItem>().map_err(refused)
     };
-    spec.layers.iter().map(item).collect::<Result<_>>().map(EnvSpec)
+    spec.layers.iter().map(item).collect::<Result<_, _>>().map(EnvSpec).map(Spec::Run)
+}
+
+/// Whether a text can be that of a spec file. Nothing is looked for on the disk.
+pub fn check_spec_text(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

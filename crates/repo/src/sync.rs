@@ -82,7 +82,7 @@ pub fn sync(
 ) -> Result<SyncReport> {
     let mut roots = Vec::new();
     let mut tags = Vec::new();
-    for item in spec_file::expand(spec)? {
+    for item in spec_file::expand_stored(spec)? {
         match &item {
             EnvItem::Tag(tag) => {
                 let record = from.tags().resolve(tag)?;

@@ -97,6 +97,17 @@ pub trait Payloads: Send + Sync + fmt::Debug {
         Ok(self.find(digest)?.is_some())
     }
 
+    /// The bytes of a payload that must not be longer than that.
+    fn read_short(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>> {
+        match self.find(digest)? {
+            None => Err(RepoError::MissingPayload { digest: *digest }),
+            Some(found) if found.size > limit as u64 => {
+                Err(RepoError::TooLong { digest: *digest, limit })
+            }
+            Some(_) => self.read(digest),
+        }
+    }
+
     /// The bytes of a payload that is known to be short.
     fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();

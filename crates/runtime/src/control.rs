@@ -1,5 +1,7 @@
 //! What can be asked of a live runtime, and what it answers: plain values.
 
+use std::path::PathBuf;
+
 use spfs_model::Digest;
 
 /// What a commit makes.
@@ -65,6 +67,34 @@ pub struct ResetOptions {
     pub patterns: Vec<String>,
     /// The layers, bottom first, that replace the runtime's.
     pub stack: Option<Vec<Digest>>,
+}
+
+/// What to save as plain files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// Where to, as an absolute path; nothing may be in it.
+    pub directory: PathBuf,
+    /// Only what differs from the layers, rather than everything that is shown.
+    pub changes_only: bool,
+}
+
+/// What was saved as plain files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// What the layers have and the runtime has not; told when only changes are saved.
+    pub removed: Vec<Vec<u8>>,
+    /// What could not be saved, and why.
+    pub skipped: Vec<(Vec<u8>, String)>,
+    /// What is wrong with the journal: what happened after that place is not in it.
+    pub damage: Option<String>,
 }
 
 /// What is known of a live runtime.

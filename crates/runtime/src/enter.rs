@@ -14,8 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use spfs_repo::LiveEntry;
 use spfs_sys::mount::{self, FuseMount, MountError, Namespaces};
 
+use crate::record::{RecordError, RuntimeRecord};
 use crate::startup::{Startup, StartupError};
 
 mod handshake;
@@ -35,12 +37,38 @@ pub struct EnterPlan {
     pub startup: Startup,
     /// Whether the runtime may be written from the start.
     pub editable: bool,
+    /// What it shows of the host, in the order of mounting.
+    pub live: Vec<LiveMount>,
     /// This process's end of the socket pair with the daemon.
     pub handshake: OwnedFd,
     /// The daemon's log: its end is shown when the daemon fails.
     pub log: PathBuf,
     /// How long to wait for the daemon.
     pub patience: Duration,
+}
+
+/// A file or directory of the host that a runtime shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveMount {
+    /// The file or directory: an absolute path without symbolic links.
+    pub source: PathBuf,
+    /// Where it is shown; it must be there.
+    pub target: PathBuf,
+}
+
+impl LiveMount {
+    /// What a runtime that is mounted at `mountpoint` shows of the host, in the order of mounting.
+    ///
+    /// # Errors
+    /// When the record's live layers cannot be read.
+    pub fn all(record: &RuntimeRecord, mountpoint: &Path) -> Result<Vec<Self>, RecordError> {
+        let mount = |entry: LiveEntry| Self {
+            target: mountpoint.join(entry.dest.as_path()),
+            source: entry.src,
+        };
+        let layers = record.live_layers()?.into_iter();
+        Ok(layers.flat_map(|layer| layer.contents).map(mount).collect())
+    }
 }
 
 /// What is needed to join a runtime that runs.
@@ -131,6 +159,7 @@ pub fn enter(plan: EnterPlan) -> Result<Infallible, EnterError> {
     let handshake = Handshake::new(plan.handshake, plan.patience, plan.log);
     handshake.offer(device)?;
     handshake.wait()?;
+    show_live(&plan.live, plan.editable)?;
     move_into(&mountpoint, cwd.as_deref());
     Ok(plan.startup.prepare("")?.execute()?)
 }
@@ -148,6 +177,15 @@ pub fn join(plan: &JoinPlan) -> Result<Infallible, EnterError> {
     }
     let suffix = format!("-{}", std::process::id());
     Ok(plan.startup.prepare(&suffix)?.execute()?)
+}
+
+/// Mounts what the runtime shows of the host. A read-only runtime refuses writing there too.
+fn show_live(live: &[LiveMount], editable: bool) -> Result<(), MountError> {
+    for LiveMount { source, target } in live {
+        mount::bind(source, target)?;
+        mount::set_bound_read_only(source, target, !editable)?;
+    }
+    Ok(())
 }
 
 fn explain(source: MountError) -> EnterError {

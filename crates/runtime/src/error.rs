@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use spfs_repo::RepoError;
 
 use crate::backend::BackendError;
+use crate::mount_points::MountPointError;
 use crate::name::{RuntimeName, RuntimeNameError};
 use crate::record::RecordError;
 
@@ -26,6 +27,14 @@ pub enum RuntimeError {
     Unknown {
         /// The name.
         name: RuntimeName,
+    },
+    /// Something of the host cannot be shown in a runtime.
+    #[error("runtime {name} cannot show its live layers")]
+    LiveLayers {
+        /// The runtime.
+        name: String,
+        /// Why.
+        source: MountPointError,
     },
     /// The record is unreadable.
     #[error(transparent)]

@@ -10,6 +10,7 @@ pub mod enter;
 mod error;
 mod folder;
 mod live;
+mod mount_points;
 mod name;
 mod patterns;
 mod record;
@@ -21,6 +22,7 @@ pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountB
 pub use error::RuntimeError;
 pub use folder::{FolderLock, RuntimeFolder};
 pub use live::{Kernel, LiveError, LiveRuntime, ModeError};
+pub use mount_points::MountPointError;
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};
 pub use record::{Author, RecordConfig, RecordError, RecordStatus, RuntimeRecord, Unknown};

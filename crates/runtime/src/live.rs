@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use spfs_model::{Change, Digest};
-use spfs_repo::RepoError;
+use spfs_repo::{LiveEntry, RepoError};
 use spfs_vfs::api::{Ino, Owner, Vfs};
 use spfs_vfs::{CommitError, Invalidation, LayerStore, View, ViewOptions};
 
@@ -23,16 +23,18 @@ use crate::runtimes::Runtimes;
 
 mod commit;
 mod error;
+mod export;
 mod layers;
 mod reset;
 mod sources;
 mod stack;
 
 pub use error::LiveError;
+pub(crate) use export::export_stopped;
 use layers::DigestsOnly;
 use sources::Sources;
 use stack::LiveStack;
-pub(crate) use stack::changes_in;
+pub(crate) use stack::{changes_in, mount_points_on};
 
 /// The kernel's side of the mount of a runtime. Calls may wait for requests that the kernel makes
 /// to the view, so they must not come from a thread that answers these.
@@ -42,6 +44,13 @@ pub trait Kernel: Send + Sync {
 
     /// Tells the kernel what changed behind its back.
     fn invalidate(&self, what: Vec<Invalidation>) -> io::Result<()>;
+
+    /// Shows again what the runtime shows of the host, where that was lost with the name it stood
+    /// on. A kernel that is told nothing about live layers has nothing to do.
+    fn show_live(&self, read_only: bool) -> io::Result<()> {
+        let _ = read_only;
+        Ok(())
+    }
 
     /// Makes the mount refuse writing, or allow it.
     fn set_read_only(&self, read_only: bool) -> Result<(), ModeError>;
@@ -90,7 +99,7 @@ impl LiveRuntime {
         let mut record = runtimes.read(&name)?;
         let backend = record.backend().map_err(RuntimeError::from)?;
         let folder = runtimes.folder(&name);
-        let sources = Arc::new(Sources::new(&runtimes, &record));
+        let sources = Arc::new(Sources::new(&runtimes, Some(&record)));
         let stack = LiveStack::load(&name, &folder, &sources, backend, &record)?;
         let owner = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
         let options = ViewOptions::new(owner);
@@ -98,7 +107,7 @@ impl LiveRuntime {
         let payloads = Arc::clone(&sources);
         let view = if backend.supports_editable() {
             View::open(folder.path(), &stack.base_layers, lower, payloads, options)
-                .map_err(|source| LiveError::Scratch { name: name.clone(), source })?
+                .map_err(|source| LiveError::scratch(&name, source))?
         } else {
             record.status.editable = false;
             View::read_only(lower, payloads, options)
@@ -244,7 +253,11 @@ impl LiveRuntime {
         match kernel.set_read_only(true) {
             Ok(()) => {}
             Err(ModeError::Busy) => {
-                let paths = self.view.open_for_writing();
+                let mut paths = self.view.open_for_writing();
+                if paths.is_empty() {
+                    // Then they are the host's, of which the view knows nothing.
+                    paths = live_places(&state.record);
+                }
                 return Err(LiveError::Busy { name: self.name.clone(), paths });
             }
             Err(source) => return Err(LiveError::Mode { name: self.name.clone(), source }),
@@ -326,6 +339,13 @@ impl LiveRuntime {
     fn store_failed(&self, source: RepoError) -> LiveError {
         LiveError::Store { name: self.name.clone(), source }
     }
+}
+
+/// Where the live layers of a runtime are shown, relative to the root of the view.
+fn live_places(record: &RuntimeRecord) -> Vec<Vec<u8>> {
+    let layers = record.live_layers().unwrap_or_default();
+    let place = |entry: &LiveEntry| entry.dest.as_path().as_os_str().as_encoded_bytes().to_vec();
+    layers.iter().flat_map(|layer| &layer.contents).map(place).collect()
 }
 
 #[cfg(test)]

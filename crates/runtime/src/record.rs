@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use spfs_model::Digest;
+use spfs_repo::LiveLayer;
 
 use crate::backend::MountBackend;
 
@@ -112,12 +113,15 @@ pub struct RecordConfig {
     /// Whether the runtime is kept when its last process ends.
     #[serde(default)]
     pub durable: bool,
-    /// Upstream's live layers.
+    /// What the runtime shows of the host; [`RuntimeRecord::live_layers`] reads it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub live_layers: Vec<Value>,
     /// The backend in use; absent from records that upstream made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// The layer on top of the stack that holds the mount points of the live layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_points: Option<Digest>,
     /// Kept for other programs.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -141,6 +145,14 @@ pub enum RecordError {
         name: String,
         /// The name in the record.
         found: String,
+    },
+    /// The live layers do not parse.
+    #[error("the record of runtime {name} holds live layers that cannot be read")]
+    LiveLayers {
+        /// The runtime.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
     },
     /// The runtime needs a backend that this program does not know.
     #[error("runtime {name} was made for the backend {backend:?}, which this program lacks")]
@@ -183,6 +195,20 @@ impl RuntimeRecord {
         let mut stack = self.stack();
         push_on_top(&mut stack, layer);
         self.set_stack(&stack);
+    }
+
+    /// Reads what the runtime shows of the host.
+    pub fn live_layers(&self) -> Result<Vec<LiveLayer>, RecordError> {
+        let layer = |value: &Value| LiveLayer::deserialize(value);
+        let layers = self.config.live_layers.iter().map(layer).collect::<Result<_, _>>();
+        layers.map_err(|source| RecordError::LiveLayers { name: self.name.clone(), source })
+    }
+
+    /// Returns the layers of the stack without that of the mount points, bottom first.
+    pub fn stored_stack(&self) -> Vec<Digest> {
+        let mut stack = self.stack();
+        stack.retain(|layer| Some(*layer) != self.config.mount_points);
+        stack
     }
 
     /// Whether this program made the runtime, and its folder and daemon are as we make them.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use spfs_model::Digest;
-use spfs_repo::Repository;
+use spfs_repo::{LiveLayer, Repository};
 
 use crate::backend::{Capability, MountBackend};
+use crate::control::{ExportOptions, Exported};
 use crate::error::RuntimeError;
 use crate::folder::{FolderLock, RuntimeFolder};
+use crate::live::LiveError;
 use crate::name::RuntimeName;
 use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
 use crate::status::{RuntimeStatus, Surroundings};
@@ -40,6 +42,8 @@ pub struct NewRuntime {
     pub name: Option<RuntimeName>,
     /// Its layers, bottom first.
     pub stack: Vec<Digest>,
+    /// What it shows of the host, above all layers.
+    pub live: Vec<LiveLayer>,
     /// How it is mounted.
     pub backend: MountBackend,
     /// Whether files may be changed.
@@ -138,13 +142,14 @@ impl Runtimes {
         if self.has(&name)? || folder.has_changes() {
             return Err(RuntimeError::Exists { name });
         }
-        let record = self.new_record(&name, &folder, new);
-        if let Err(error) = self.save_later(&record) {
+        let record = self
+            .new_record(&name, &folder, new)
+            .and_then(|record| self.save_later(&record).map(|()| record));
+        if record.is_err() {
             // The first error is the one to report; what is left is cleaned later.
             drop(folder.remove(lock));
-            return Err(error);
         }
-        Ok(record)
+        record
     }
 
     fn new_record(
@@ -152,7 +157,7 @@ impl Runtimes {
         name: &RuntimeName,
         folder: &RuntimeFolder,
         new: NewRuntime,
-    ) -> RuntimeRecord {
+    ) -> Result<RuntimeRecord, RuntimeError> {
         let created = time_text(now());
         let mut record = RuntimeRecord {
             name: name.to_string(),
@@ -180,7 +185,24 @@ impl Runtimes {
         record.set_stack(&new.stack);
         record.set_backend(new.backend);
         record.set_folder(folder.path());
-        record
+        if !new.live.is_empty() {
+            self.add_live_layers(&mut record, &new.live)?;
+        }
+        Ok(record)
+    }
+
+    fn add_live_layers(
+        &self,
+        record: &mut RuntimeRecord,
+        live: &[LiveLayer],
+    ) -> Result<(), RuntimeError> {
+        let failed = |source| RuntimeError::LiveLayers { name: record.name.clone(), source };
+        let layer = crate::live::mount_points_on(self, record, live).map_err(failed)?;
+        record.push_layer(layer);
+        record.config.mount_points = Some(layer);
+        let value = |layer| serde_json::to_value(layer).expect("paths from texts are texts");
+        record.config.live_layers = live.iter().map(value).collect();
+        Ok(())
     }
 
     /// Prepares a runtime that has ended or crashed to be started again by this process.
@@ -257,6 +279,15 @@ impl Runtimes {
             changes: &|record| crate::live::changes_in(self, record),
         };
         surroundings.status(record, &self.folder(&name))
+    }
+
+    /// Saves what a runtime that nothing serves holds as plain files, as far as it can be read.
+    pub fn export(
+        &self,
+        name: &RuntimeName,
+        options: &ExportOptions,
+    ) -> Result<Exported, LiveError> {
+        crate::live::export_stopped(self, name, options)
     }
 
     /// Removes a runtime that nobody uses.
@@ -386,7 +417,7 @@ fn command_text(command: &[String]) -> Vec<String> {
     if command.is_empty() { vec![String::new()] } else { command.to_vec() }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let now = spfs_sys::clock::precise();
     Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or_default()
 }

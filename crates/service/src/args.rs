@@ -68,4 +68,10 @@ pub(crate) struct RemountArguments {
     /// Refuse writing; otherwise it is allowed.
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Show again what is not shown any more, instead.
+    #[arg(long)]
+    pub(crate) show: bool,
+    /// Files and directories of the host, and where each is shown.
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "TARGET"])]
+    pub(crate) live: Vec<PathBuf>,
 }

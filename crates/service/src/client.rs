@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use hyper_util::rt::TokioIo;
 use spfs_model::Change;
 use spfs_runtime::control::{
-    CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+    CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported, LiveStatus,
+    ResetOptions,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -154,6 +155,13 @@ impl Client {
         });
         let changes = changes.map_err(failed)?.into_iter().map(Change::try_from);
         changes.collect::<Result<_, _>>().map_err(|error| self.malformed(error))
+    }
+
+    /// Saves what the runtime shows as plain files. Of long lists the answer holds the beginning.
+    pub fn export(&mut self, options: &ExportOptions) -> Result<Exported, ClientError> {
+        let request = proto::ExportRequest::from(options);
+        let answer = self.executor.block_on(self.stub.export(request)).map_err(failed)?;
+        Ok(answer.into_inner().into())
     }
 
     /// Ends the serving process; with `force` even while processes are using the runtime.

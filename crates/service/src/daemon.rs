@@ -6,11 +6,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 
 use spfs_repo::{Encoding, RepoError, Repository};
+use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{FolderLock, LiveError, LiveRuntime, RuntimeError, RuntimeName, Runtimes};
 use spfs_vfs::SYNC_PERIOD;
 use tokio::net::UnixListener;
@@ -22,6 +23,7 @@ use crate::failure::chain;
 use crate::handshake::{Entered, Handshake};
 use crate::launch::DAEMON_NAME;
 use crate::mounted::{Mount, MountedRuntime};
+use crate::remount::MOUNTPOINT;
 use crate::serve;
 
 /// Requests that are answered at the same time.
@@ -176,7 +178,9 @@ impl Opened {
         let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
         live.started(entered.pid, &entered.namespace)?;
-        let mount = Mount { namespace: entered.namespace, pid: entered.pid };
+        let shown = LiveMount::all(&live.record(), Path::new(MOUNTPOINT));
+        let shown = shown.map_err(RuntimeError::from)?;
+        let mount = Mount { namespace: entered.namespace, pid: entered.pid, live: shown };
         let control = Arc::new(MountedRuntime::new(live, session, mount));
         Served::new(runtimes, control, listener, lock)
     }

@@ -1,13 +1,23 @@
 //! Between our values and the messages that carry them, in both directions.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 use prost::bytes::Bytes;
 use spfs_model::{Change, ChangeKind, Digest, NodeKind, Shown, mode};
 use spfs_runtime::control::{
-    CommitKind, CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+    CommitKind, CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported,
+    LiveStatus, ResetOptions,
 };
 
 use crate::failure::{Failure, FailureCode};
 use crate::proto;
+use crate::remount::MOUNTPOINT;
+
+/// Paths of one list in an answer: their longest form stays below the message size that clients
+/// accept.
+const EXPORT_PATHS_MAX: usize = 256;
 
 /// A message that the protocol does not allow.
 pub(crate) fn malformed(what: &str) -> Failure {
@@ -137,6 +147,61 @@ impl TryFrom<proto::ResetRequest> for ResetOptions {
     fn try_from(request: proto::ResetRequest) -> Result<Self, Failure> {
         let stack = request.replace_stack.then(|| digests(&request.stack)).transpose()?;
         Ok(Self { patterns: request.patterns, stack })
+    }
+}
+
+impl From<&ExportOptions> for proto::ExportRequest {
+    fn from(options: &ExportOptions) -> Self {
+        Self {
+            runtime_name: String::new(),
+            directory: options.directory.as_os_str().as_encoded_bytes().to_vec().into(),
+            changes_only: options.changes_only,
+        }
+    }
+}
+
+impl TryFrom<proto::ExportRequest> for ExportOptions {
+    type Error = Failure;
+
+    fn try_from(request: proto::ExportRequest) -> Result<Self, Failure> {
+        let directory = PathBuf::from(OsString::from_vec(request.directory.into()));
+        if !directory.is_absolute() || directory.starts_with(MOUNTPOINT) {
+            let text = format!("{} is no place to save a runtime to", directory.display());
+            return Err(Failure::new(FailureCode::Invalid, text));
+        }
+        Ok(Self { directory, changes_only: request.changes_only })
+    }
+}
+
+impl From<Exported> for proto::ExportResponse {
+    fn from(mut exported: Exported) -> Self {
+        exported.removed.truncate(EXPORT_PATHS_MAX);
+        let skipped = exported.skipped.into_iter().take(EXPORT_PATHS_MAX);
+        Self {
+            files: exported.files,
+            directories: exported.directories,
+            links: exported.links,
+            bytes: exported.bytes,
+            removed: path_list(exported.removed),
+            skipped: skipped
+                .map(|(path, reason)| proto::Skipped { path: path.into(), reason })
+                .collect(),
+        }
+    }
+}
+
+impl From<proto::ExportResponse> for Exported {
+    fn from(answer: proto::ExportResponse) -> Self {
+        let skipped = answer.skipped.into_iter();
+        Self {
+            files: answer.files,
+            directories: answer.directories,
+            links: answer.links,
+            bytes: answer.bytes,
+            removed: paths(answer.removed),
+            skipped: skipped.map(|skipped| (skipped.path.into(), skipped.reason)).collect(),
+            damage: None,
+        }
     }
 }
 

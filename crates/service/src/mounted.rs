@@ -8,8 +8,10 @@ use spfs_fuse::{Session, Single, ViewId};
 use spfs_model::{Change, DiffError};
 use spfs_repo::RepoError;
 use spfs_runtime::control::{
-    CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+    CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported, LiveStatus,
+    ResetOptions,
 };
+use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{Kernel, LiveError, LiveRuntime, ModeError, RuntimeError};
 use spfs_vfs::api::{Error, Ino};
 use spfs_vfs::{CommitError, Invalidation, View};
@@ -26,6 +28,8 @@ pub(crate) struct Mount {
     pub(crate) namespace: String,
     /// The first process in it.
     pub(crate) pid: u32,
+    /// What is shown of the host in it.
+    pub(crate) live: Vec<LiveMount>,
 }
 
 /// A runtime with its mount.
@@ -103,6 +107,10 @@ impl Control for MountedRuntime {
         Ok(self.live.diff(&self.mount)?)
     }
 
+    fn export(&self, options: &ExportOptions) -> Result<Exported, Failure> {
+        Ok(self.live.export(options, &self.mount)?)
+    }
+
     fn shutdown(&self, force: bool) -> Result<(), Failure> {
         let namespace = &self.mount.mount.namespace;
         let using = spfs_sys::mount::processes_in_mount_namespace(namespace).unwrap_or_default();
@@ -127,9 +135,17 @@ impl Kernel for MountOfView {
         self.session.notifier().send(ViewId::FIRST, what).wait()
     }
 
+    fn show_live(&self, read_only: bool) -> io::Result<()> {
+        let Mount { namespace, pid, live } = &self.mount;
+        if live.is_empty() {
+            return Ok(());
+        }
+        remount::show_again(namespace, *pid, live, read_only).map_err(io::Error::other)
+    }
+
     fn set_read_only(&self, read_only: bool) -> Result<(), ModeError> {
-        let Mount { namespace, pid } = &self.mount;
-        remount::set_read_only(namespace, *pid, read_only).map_err(|error| match error {
+        let Mount { namespace, pid, live } = &self.mount;
+        remount::set_read_only(namespace, *pid, live, read_only).map_err(|error| match error {
             RemountError::Busy => ModeError::Busy,
             other => ModeError::Failed(Box::new(other)),
         })
@@ -160,6 +176,7 @@ impl From<LiveError> for Failure {
                 (FailureCode::NotRepresentable, vec![path.into_bytes()])
             }
             LiveError::Store { source: RepoError::NoSpace { .. }, .. }
+            | LiveError::Export { source: RepoError::NoSpace { .. }, .. }
             | LiveError::View { source: Error::NoSpace | Error::QuotaExceeded, .. }
             | LiveError::Runtime(RuntimeError::Repository {
                 source: RepoError::NoSpace { .. },

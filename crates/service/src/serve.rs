@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use spfs_model::Change;
 use spfs_runtime::control::{
-    CommitOptions, CommitProgress, Committed, EditMode, LiveStatus, ResetOptions,
+    CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported, LiveStatus,
+    ResetOptions,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +46,7 @@ pub(crate) trait Control: Send + Sync + 'static {
     fn set_editable(&self, editable: bool, keep_runtime: bool) -> Result<EditMode, Failure>;
     fn reset(&self, options: &ResetOptions) -> Result<u64, Failure>;
     fn diff(&self) -> Result<Vec<Change>, Failure>;
+    fn export(&self, options: &ExportOptions) -> Result<Exported, Failure>;
     fn shutdown(&self, force: bool) -> Result<(), Failure>;
 }
 
@@ -211,6 +213,17 @@ impl<C: Control> VfsService for Service<C> {
             (!part.is_empty()).then_some(Ok(proto::DiffResponse { changes: part }))
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn export(
+        &self,
+        request: Request<proto::ExportRequest>,
+    ) -> Result<Response<proto::ExportResponse>, Status> {
+        let request = request.into_inner();
+        let name = request.runtime_name.clone();
+        let options = ExportOptions::try_from(request)?;
+        let exported = self.call(&name, move |control| control.export(&options)).await?;
+        Ok(Response::new(exported.into()))
     }
 
     async fn shutdown(

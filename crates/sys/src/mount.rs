@@ -214,6 +214,31 @@ pub fn set_read_only(target: &Path, read_only: bool) -> Result<(), MountError> {
     platform::mount::set_read_only(target, read_only)
 }
 
+/// Shows a file or directory of this machine at `target` as well, with all that is mounted below
+/// it. Call it in a private namespace.
+///
+/// Both paths are absolute, and no symbolic link may be on either: a path that was looked at
+/// before must lead to the same place now.
+///
+/// # Errors
+/// [`MountError::Mount`]; with `InvalidInput` when a path leads elsewhere.
+pub fn bind(source: &Path, target: &Path) -> Result<(), MountError> {
+    platform::mount::bind(source, target)
+}
+
+/// Makes what [`bind`] shows at `target`, and what is mounted below, refuse or allow writing. What
+/// is read-only where it comes from stays so.
+///
+/// # Errors
+/// As [`set_read_only`]; what was changed before an error is changed back.
+pub fn set_bound_read_only(
+    source: &Path,
+    target: &Path,
+    read_only: bool,
+) -> Result<(), MountError> {
+    platform::mount::set_bound_read_only(source, target, read_only)
+}
+
 /// Takes the topmost mount at `target` out of this namespace; processes that use it go on until
 /// they let go.
 ///

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use spfs_repo::AnyRepository;
 use spfs_repo::check::{CheckOptions, CheckReport, Fault, Problem, Subject, check, check_objects};
 
 use crate::args::RepoArgs;
@@ -78,17 +77,17 @@ impl Args {
         let bar = Bar::files("checking");
         let options = CheckOptions {
             payloads: self.payloads,
-            repair_from: source.as_ref().map(|source| source as &dyn AnyRepository),
+            repair_from: source.as_deref(),
             progress: &bar,
         };
         let report = if self.references.is_empty() {
-            check(&repository, &options)?
+            check(&*repository, &options)?
         } else {
             let mut roots = Vec::new();
             for reference in &self.references {
-                roots.push(spfs_repo::resolve_reference(&[&repository], reference)?);
+                roots.push(spfs_repo::resolve_reference(&[&*repository], reference)?);
             }
-            check_objects(&repository, &roots, &options)?
+            check_objects(&*repository, &roots, &options)?
         };
         drop(bar);
         if self.json {

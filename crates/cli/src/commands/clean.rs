@@ -54,6 +54,10 @@ pub(crate) struct Args {
     #[arg(long)]
     prune_all_tag_namespaces: bool,
 
+    /// Keep files for links in renders although nothing links to them
+    #[arg(long)]
+    keep_proxies_with_no_links: bool,
+
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -72,6 +76,10 @@ struct Cleaned {
     objects_removed: u64,
     payloads: u64,
     payloads_removed: u64,
+    renders: u64,
+    renders_removed: u64,
+    proxies: u64,
+    proxies_removed: u64,
     bytes_removed: u64,
     leftovers_removed: u64,
     failed: Vec<String>,
@@ -80,17 +88,25 @@ struct Cleaned {
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let repository = repositories::chosen(context, &self.repo)?;
-        let mut options = CleanOptions { prune: self.prune(now())?, ..CleanOptions::new(now()) };
+        if !repository.secondary().is_empty() {
+            let error = format!("{} is more than one repository", repository.location());
+            return Err(CliError::failed(error).hint("clean each of them by itself"));
+        }
+        let mut options = CleanOptions {
+            prune: self.prune(now())?,
+            keep_proxies: self.keep_proxies_with_no_links,
+            ..CleanOptions::new(now())
+        };
         if !(self.yes || self.dry_run) {
             options.dry_run = true;
-            self.describe(&clean(&repository, &options)?, true, context)?;
+            self.describe(&clean(&*repository, &options)?, true, context)?;
             context.out.finish()?;
             if !output::confirm("Continue with the above plan?")? {
                 return Ok(ExitCode::from(2));
             }
         }
         options.dry_run = self.dry_run;
-        let report = clean(&repository, &options)?;
+        let report = clean(&*repository, &options)?;
         self.describe(&report, self.dry_run, context)?;
         if report.failed.is_empty() { Ok(ExitCode::SUCCESS) } else { Ok(ExitCode::FAILURE) }
     }
@@ -124,6 +140,8 @@ impl Args {
         line(report.tags, "tags    ", report.pruned.len() as u64)?;
         line(report.objects, "objects ", report.objects_removed)?;
         line(report.payloads, "payloads", report.payloads_removed)?;
+        line(report.renders.renders, "renders ", report.renders.renders_removed)?;
+        line(report.renders.proxies, "proxies ", report.renders.proxies_removed)?;
         context.out.line(format_args!("{:>12} {word}", Human(report.bytes_removed).to_string()))?;
         for error in &report.failed {
             tracing::error!("{}", CliError::of(error).one_line());
@@ -144,6 +162,10 @@ impl Cleaned {
             objects_removed: report.objects_removed,
             payloads: report.payloads,
             payloads_removed: report.payloads_removed,
+            renders: report.renders.renders,
+            renders_removed: report.renders.renders_removed,
+            proxies: report.renders.proxies,
+            proxies_removed: report.renders.proxies_removed,
             bytes_removed: report.bytes_removed,
             leftovers_removed: report.leftovers_removed,
             failed: report.failed.iter().map(|error| CliError::of(error).one_line()).collect(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use spfs_model::{Digest, TagName};
-use spfs_repo::Repository;
+use spfs_repo::AnyRepository;
 use spfs_runtime::control::{CommitKind, CommitOptions};
 
 use super::{active, tag};
@@ -100,8 +100,8 @@ impl Args {
         let digest = match (&self.path, &self.reference, self.kind) {
             (Some(path), ..) => {
                 let repository = repositories::chosen(context, &self.repo)?;
-                let digest = self.directory(&repository, path, context)?;
-                self.tell(&repository, digest, context)?;
+                let digest = self.directory(&*repository, path, context)?;
+                self.tell(&*repository, digest, context)?;
                 digest
             }
             (None, Some(reference), _) => {
@@ -122,7 +122,12 @@ impl Args {
     }
 
     /// Stores a directory.
-    fn directory(&self, repository: &Repository, path: &Path, context: &Context) -> Result<Digest> {
+    fn directory(
+        &self,
+        repository: &dyn AnyRepository,
+        path: &Path,
+        context: &Context,
+    ) -> Result<Digest> {
         let bar = Bar::files("committing");
         let options = spfs_repo::CommitOptions {
             allow_empty: self.allow_empty,
@@ -161,7 +166,12 @@ impl Args {
     }
 
     /// Sets the tags, and says what was made.
-    fn tell(&self, repository: &Repository, digest: Digest, context: &Context) -> Result<()> {
+    fn tell(
+        &self,
+        repository: &dyn AnyRepository,
+        digest: Digest,
+        context: &Context,
+    ) -> Result<()> {
         tracing::info!(%digest, "created");
         for name in &self.tags {
             tag::put(repository, name, digest, context)?;

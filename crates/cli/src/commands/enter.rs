@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use spfs_runtime::enter::{self, EnterPlan, JoinPlan};
+use spfs_runtime::enter::{self, EnterPlan, JoinPlan, LiveMount};
 use spfs_runtime::startup::Startup;
 use spfs_runtime::{RuntimeFolder, RuntimeName};
 
@@ -37,6 +37,10 @@ pub(crate) struct Args {
     /// Mount so that files can be changed
     #[arg(long)]
     editable: bool,
+
+    /// Show a file or directory of the host
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "TARGET"])]
+    live: Vec<PathBuf>,
 
     /// Join the namespaces of this process instead
     #[arg(long, value_name = "PID", requires = "namespace", conflicts_with = "handshake")]
@@ -76,6 +80,7 @@ impl Args {
                 enter::enter(EnterPlan {
                     startup,
                     editable: self.editable,
+                    live: self.live.chunks_exact(2).map(live_mount).collect(),
                     handshake,
                     log: folder.log(),
                     patience: enter::PATIENCE,
@@ -91,6 +96,10 @@ impl Args {
             Err(error) => Err(CliError::entering(&self.name, &error)),
         }
     }
+}
+
+fn live_mount(pair: &[PathBuf]) -> LiveMount {
+    LiveMount { source: pair[0].clone(), target: pair[1].clone() }
 }
 
 /// The beginning of the command line of `spfs enter`.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use jiff::tz::TimeZone;
 use spfs_model::TagSpec;
-use spfs_repo::AnyRepository;
 
 use crate::args::RepoArgs;
 use crate::context::Context;

@@ -35,7 +35,7 @@ impl Args {
         // As upstream, a path that begins with a slash is answered with such paths.
         let prefix = if self.path.starts_with('/') && folder.is_empty() { "/" } else { "" };
         let mut found = Vec::new();
-        list(&repository, folder, self.recursive, prefix.to_owned(), &mut found)?;
+        list(&*repository, folder, self.recursive, prefix.to_owned(), &mut found)?;
         if self.json {
             context.out.json(&found)?;
         } else {

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use spfs_model::{Digest, ObjectKind};
-use spfs_repo::AnyRepository;
 
 use super::names::Names;
 use crate::args::RepoArgs;
@@ -40,7 +39,7 @@ struct Line {
 impl ListArgs {
     pub(super) fn run(self, kind: ObjectKind, context: &mut Context) -> Result<ExitCode> {
         let repository = repositories::chosen(context, &self.repo)?;
-        let names = Names::load(&repository, self.tags || self.json, self.short)?;
+        let names = Names::load(&*repository, self.tags || self.json, self.short)?;
         let mut code = ExitCode::SUCCESS;
         let mut lines = Vec::new();
         for digest in repository.objects().iterate(None)? {

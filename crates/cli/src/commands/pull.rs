@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use spfs_model::EnvSpec;
-use spfs_repo::{AnyRepository, Repository};
 
 use super::transfer::{TransferArgs, environment};
 use crate::context::Context;
 use crate::error::{CliError, Result};
-use crate::repositories;
+use crate::repositories::{self, Shared};
 
 /// Copy tags and what they lead to from another repository into the local one
 #[derive(Debug, clap::Args)]
@@ -42,11 +41,11 @@ impl Args {
             None => self.search(&spec, context)?,
         };
         let to = repositories::named_or_local(context, self.to.as_deref())?;
-        self.transfer.copy(&from, &to, &spec, self.sync, context)
+        self.transfer.copy(&*from, &*to, &spec, self.sync, context)
     }
 
     /// The first remote that has all that is asked for, `origin` before the others.
-    fn search(&self, spec: &EnvSpec, context: &Context) -> Result<Repository> {
+    fn search(&self, spec: &EnvSpec, context: &Context) -> Result<Shared> {
         let mut remotes = repositories::remotes(context)?;
         if remotes.is_empty() {
             return Err(CliError::failed("no remote is configured to pull from").hint(
@@ -57,7 +56,7 @@ impl Args {
         let mut first_error = None;
         for (name, repository) in remotes {
             let found = repository.and_then(|repository| {
-                spfs_repo::resolve(&[&repository as &dyn AnyRepository], spec)?;
+                spfs_repo::resolve(&[&*repository], spec)?;
                 Ok(repository)
             });
             match found {

@@ -32,6 +32,6 @@ impl Args {
         let spec = environment(&self.references)?;
         let from = repositories::named_or_local(context, self.from.as_deref())?;
         let to = repositories::remote(context, &self.to)?;
-        self.transfer.copy(&from, &to, &spec, true, context)
+        self.transfer.copy(&*from, &*to, &spec, true, context)
     }
 }

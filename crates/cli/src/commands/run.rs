@@ -5,9 +5,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use spfs_model::Digest;
+use spfs_repo::ResolvedEnvironment;
+use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
-    BackendSource, MountBackend, NewRuntime, Rerun, RuntimeName, RuntimeRecord, Runtimes,
+    BackendSource, MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeRecord,
+    Runtimes,
 };
 use spfs_service::{Launch, start_runtime_daemon};
 
@@ -35,8 +37,8 @@ pub(crate) struct Args {
 /// Which runtime to start; common to `run` and `shell`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RuntimeArgs {
-    /// What /spfs shows: tags and digests joined with '+', bottom first, or a run spec file; '-'
-    /// is empty
+    /// What /spfs shows: tags and digests joined with '+', bottom first; run spec files and live
+    /// layers by their absolute path; '-' is empty
     #[arg(value_name = "REF", required_unless_present = "rerun", conflicts_with = "rerun")]
     reference: Option<String>,
 
@@ -100,11 +102,12 @@ impl RuntimeArgs {
         let backend = self.backend(&config.filesystem.backend)?;
         let reference = self.reference.as_deref().unwrap_or_default();
         let remote = self.repo.remote.as_deref();
-        let stack = repositories::sources(context, remote)?.resolve(reference)?;
-        let editable = self.edit || (is_empty(reference, &stack) && !self.no_edit);
+        let environment = repositories::sources(context, remote)?.resolve_environment(reference)?;
+        let editable = self.edit || (is_empty(&environment) && !self.no_edit);
         let new = NewRuntime {
             name: self.runtime_name.clone(),
-            stack,
+            stack: environment.layers,
+            live: environment.live,
             backend,
             // What is empty is editable where that is possible; who asks for it is told if not.
             editable: editable && (self.edit || backend.supports_editable()),
@@ -141,8 +144,8 @@ impl RuntimeArgs {
 }
 
 /// Whether nothing was asked for: `-` or an empty text, as upstream; an empty platform counts too.
-fn is_empty(reference: &str, stack: &[Digest]) -> bool {
-    matches!(reference, "" | "-") || stack.is_empty()
+fn is_empty(environment: &ResolvedEnvironment) -> bool {
+    environment.layers.is_empty() && environment.live.is_empty()
 }
 
 /// Starts the daemon and executes the step that enters; returns what went wrong.
@@ -175,6 +178,13 @@ fn become_command(
     enter.arg("--handshake").arg(spfs_sys::process::number_of(&started.handshake).to_string());
     if record.status.editable {
         enter.arg("--editable");
+    }
+    let live = match LiveMount::all(record, Path::new(enter::MOUNTPOINT)) {
+        Ok(live) => live,
+        Err(error) => return RuntimeError::from(error).into(),
+    };
+    for LiveMount { source, target } in live {
+        enter.arg("--live").arg(source).arg(target);
     }
     enter.arg("--").args(command);
     spfs_sys::process::pass_on(&mut enter, started.handshake);

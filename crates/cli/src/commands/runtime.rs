@@ -12,6 +12,8 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::repositories;
 
+mod export;
+
 /// Look at and clear up runtimes
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,6 +29,7 @@ enum What {
     #[command(visible_alias = "rm")]
     Remove(RemoveArgs),
     Prune(PruneArgs),
+    Export(export::Args),
 }
 
 /// List the runtimes and the state each is in
@@ -109,6 +112,7 @@ impl Args {
             What::Info(args) => args.run(&runtimes, context),
             What::Remove(args) => args.run(&runtimes),
             What::Prune(args) => args.run(&runtimes),
+            What::Export(args) => args.run(&runtimes, context),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use spfs_repo::{AnyRepository, Repository};
+use spfs_repo::AnyRepository;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -33,7 +33,7 @@ impl Args {
         let mut lines = self.matches(&repositories::local(context)?, None)?;
         for (name, repository) in repositories::remotes(context)? {
             match repository {
-                Ok(repository) => lines.extend(self.matches(&repository, Some(&name))?),
+                Ok(repository) => lines.extend(self.matches(&*repository, Some(&name))?),
                 // A remote that is down does not keep the others from being searched.
                 Err(error) => tracing::warn!(remote = %name, "{}", error.one_line()),
             }
@@ -48,7 +48,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn matches(&self, repository: &Repository, remote: Option<&str>) -> Result<Vec<Line>> {
+    fn matches(&self, repository: &dyn AnyRepository, remote: Option<&str>) -> Result<Vec<Line>> {
         let names = repository.tags().names()?.into_iter().map(|name| name.to_string());
         let found = names.filter(|name| name.contains(&self.term));
         Ok(found.map(|tag| Line { tag, remote: remote.map(str::to_owned) }).collect())

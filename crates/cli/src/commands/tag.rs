@@ -27,9 +27,9 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let repository = repositories::chosen(context, &self.repo)?;
-        let target = spfs_repo::resolve_reference(&[&repository], &self.target)?;
+        let target = spfs_repo::resolve_reference(&[&*repository], &self.target)?;
         for tag in &self.tags {
-            put(&repository, tag, target, context)?;
+            put(&*repository, tag, target, context)?;
             tracing::info!(%tag, "created");
         }
         Ok(ExitCode::SUCCESS)

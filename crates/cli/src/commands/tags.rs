@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use spfs_model::TagSpec;
-use spfs_repo::AnyRepository;
 
 use crate::args::RepoArgs;
 use crate::context::Context;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use spfs_model::EnvSpec;
-use spfs_repo::Repository;
+use spfs_repo::AnyRepository;
 use spfs_repo::sync::{SyncOptions, SyncReport, sync};
 
 use crate::context::Context;
@@ -64,8 +64,8 @@ impl TransferArgs {
     /// Copies what the references lead to, and tells what was copied.
     pub(super) fn copy(
         &self,
-        from: &Repository,
-        to: &Repository,
+        from: &dyn AnyRepository,
+        to: &dyn AnyRepository,
         spec: &EnvSpec,
         update_tags: bool,
         context: &mut Context,

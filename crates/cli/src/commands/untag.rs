@@ -41,7 +41,7 @@ impl Args {
         }
         let repository = repositories::chosen(context, &self.repo)?;
         if self.all {
-            remove_all(&repository, &spec)?;
+            remove_all(&*repository, &spec)?;
         } else {
             let record = repository.tags().resolve(&spec)?;
             repository.tags().remove_version(spec.tag(), &record)?;

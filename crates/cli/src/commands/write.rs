@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use spfs_model::TagName;
-use spfs_repo::AnyRepository;
 
 use super::tag;
 use crate::args::RepoArgs;
@@ -44,7 +43,7 @@ impl Args {
         batch.finish()?;
         tracing::info!(%digest, "created");
         for tag in &self.tags {
-            tag::put(&repository, tag, digest, context)?;
+            tag::put(&*repository, tag, digest, context)?;
             tracing::info!(tag = tag.to_string(), "created");
         }
         Ok(ExitCode::SUCCESS)

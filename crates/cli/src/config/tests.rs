@@ -46,10 +46,13 @@ fn remotes_come_by_address_or_by_parts_or_by_variable() {
     let variables = [("SPFS_REMOTE_my_site_ADDRESS", "file:/site")];
     let loaded = with(toml, &variables).unwrap();
     let remote = &loaded.config.remote;
-    assert_eq!(remote["origin"].address().as_deref(), Some("file:/shared"));
-    assert_eq!(remote["parts"].address().as_deref(), Some("file:/parts"));
+    assert_eq!(remote["origin"].form().unwrap(), RemoteForm::Address("file:/shared".into()));
+    assert_eq!(
+        remote["parts"].form().unwrap(),
+        RemoteForm::Folder { path: "/parts", create: false }
+    );
     assert_eq!(remote["parts"].tag_namespace(), Some("show"));
-    assert_eq!(remote["my_site"].address().as_deref(), Some("file:/site"));
+    assert_eq!(remote["my_site"].form().unwrap(), RemoteForm::Address("file:/site".into()));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 

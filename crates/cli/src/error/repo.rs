@@ -49,6 +49,20 @@ impl From<RepoError> for CliError {
             RepoError::TagLocked { .. } => {
                 told.hint("when no other program is using the repository, remove the lock")
             }
+            RepoError::NotEmpty { .. } => {
+                told.hint("name an empty directory, or one that is not there yet")
+            }
+            RepoError::UnknownRemote { .. } => {
+                told.hint("'spfs config' shows those that are; a path needs a '/'")
+            }
+            RepoError::UnsupportedScheme { .. } => told.hint(
+                "use a folder (a path, or 'file:PATH'), 'tar:PATH', or several by 'proxy:' or 'fallback:'",
+            ),
+            RepoError::ArchiveChanged { .. } => told.hint("try again; nothing of this call is in it"),
+            RepoError::Pinned { .. } => told.hint("leave 'when' out of its address"),
+            RepoError::LiveLayer { .. } => {
+                told.hint("'spfs run' and 'spfs shell' take live layers")
+            }
             RepoError::Changing { .. } => told.hint("try again when nobody writes to it"),
             _ => told,
         }

@@ -1,7 +1,8 @@
 //! Errors of runtimes, and of the processes that serve them.
 
+use spfs_repo::RepoError;
 use spfs_runtime::enter::EnterError;
-use spfs_runtime::{BackendError, RuntimeError, RuntimeName, RuntimeNameError};
+use spfs_runtime::{BackendError, LiveError, RuntimeError, RuntimeName, RuntimeNameError};
 use spfs_service::{ClientError, Failure, FailureCode, LaunchError};
 use spfs_sys::mount::MountError;
 
@@ -47,6 +48,21 @@ impl From<RuntimeError> for CliError {
     }
 }
 
+impl From<LiveError> for CliError {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Runtime(error) => error.into(),
+            LiveError::Export { source: RepoError::NotEmpty { .. }, .. } => {
+                Self::of(&error).hint("name an empty directory, or one that is not there yet")
+            }
+            LiveError::Commit { .. } => {
+                Self::of(&error).hint("without --changes everything that can be saved is saved")
+            }
+            _ => Self::of(&error),
+        }
+    }
+}
+
 impl CliError {
     /// A runtime could not be entered.
     pub(crate) fn entering(name: &RuntimeName, error: &EnterError) -> Self {
@@ -58,6 +74,10 @@ impl CliError {
         match error {
             EnterError::Forbidden { .. } => told.hint(
                 "ask for that setting to be changed (docs/troubleshooting.md), or run as root",
+            ),
+            EnterError::Mount(MountError::Mount { step: "show" | "mount on", .. }) => told.hint(
+                "what a live layer shows, and the way to where it shows it, must stay what it was; \
+                 'spfs runtime export' saves the changes of a kept runtime",
             ),
             EnterError::Mount(MountError::Device { .. }) => {
                 told.hint("load the kernel's fuse module, and give users access to /dev/fuse")

@@ -269,15 +269,6 @@ fn a_configuration_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_live_layer_is_not_supported_yet_rather_than_unknown() {
-    let world = World::new();
-    let file = world.path("work/layer.spfs.yaml");
-    fs::write(&file, "api: spfs/v0/livelayer\ncontents:\n  - src: x\n    dest: y\n").unwrap();
-    let file = file.to_str().unwrap();
-    world.spfs(["run", file, "--", "true"]).fails_with(1, &[file, "not supported yet"]);
-}
-
-#[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let world = World::new();
     fs::set_permissions(world.path("work"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -5,10 +5,14 @@
 
 mod bad_input;
 mod edit;
+mod export;
 mod harness;
 mod help;
+mod kinds;
 mod life;
+mod live;
 mod real_work;
+mod render;
 mod repository;
 mod roots;
 mod run;

@@ -1,11 +1,13 @@
 //! One body of tests for every kind of repository.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use spfs_model::{Digest, DigestStrategy, EncodingFormat, Layer, Object, Platform, Tag, TagName};
 use spfs_repo::{
-    AnyRepository, Encoding, MESSAGE, MemoryRepository, RepoError, TagListing, TagNamespace,
-    annotations, find_annotation, write_layer, write_platform,
+    AnyRepository, Encoding, LayeredRepository, Layering, MESSAGE, MemoryRepository, RepoError,
+    Repository, TagListing, TagNamespace, TarRepository, annotations, find_annotation, write_layer,
+    write_platform,
 };
 
 use crate::support::{repository, text, time};
@@ -18,6 +20,31 @@ macro_rules! for_each_kind {
             fn $test() {
                 let (_dir, repository) = super::repository();
                 super::$test(&repository);
+            })*
+        }
+
+        mod archive {
+            $(#[test]
+            fn $test() {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("repository.tar");
+                super::$test(&super::TarRepository::open(&path).unwrap());
+            })*
+        }
+
+        mod proxy {
+            $(#[test]
+            fn $test() {
+                let (_dir, repository) = super::repository();
+                super::$test(&super::layered(repository, false));
+            })*
+        }
+
+        mod fallback {
+            $(#[test]
+            fn $test() {
+                let (_dir, repository) = super::repository();
+                super::$test(&super::layered(repository, true));
             })*
         }
 
@@ -54,6 +81,13 @@ for_each_kind! {
     short_annotations_are_inline_and_long_ones_in_blobs,
     the_topmost_annotation_counts,
     platforms_hold_layers_only,
+}
+
+/// In front of another repository that is empty.
+fn layered(primary: Repository, repair: bool) -> LayeredRepository {
+    let layering = Layering { repair, ..Layering::default() };
+    let secondary = Arc::new(MemoryRepository::new());
+    LayeredRepository::new(Arc::new(primary), vec![secondary], layering)
 }
 
 fn name(text: &str) -> TagName {

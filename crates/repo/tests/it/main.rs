@@ -1,6 +1,8 @@
 //! Tests of repositories, against the files of upstream and against what can go wrong.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod addresses;
+mod archive;
 mod checking;
 mod cleaning;
 mod commit;
@@ -8,6 +10,8 @@ mod damage;
 mod full_disk;
 mod kill;
 mod kinds;
+mod layered;
+mod rendering;
 mod resolving;
 mod source_tree;
 mod support;

@@ -195,10 +195,11 @@ fn spec_files_that_cannot_be_used_are_named_with_the_reason() {
     let error = refused(&repository, &other, Some("api: spfs/v0/runspec\n"));
     assert!(error.contains("its name does not end in \".spfs.yaml\""), "{error}");
 
+    fs::create_dir(dir.path().join("docs")).unwrap();
     let live = "api: spfs/v0/livelayer\ncontents:\n  - {bind: docs, dest: /docs}\n";
     for live in [live, "contents: []\n"] {
         let error = refused(&repository, &path, Some(live));
-        assert_eq!(error, format!("live layers are not supported yet: {shown}"));
+        assert_eq!(error, format!("{shown} is a live layer: only runtimes can show one"));
     }
     let error = refused(&repository, &path, Some("api: spfs/v9/other\n"));
     assert!(error.contains("\"spfs/v9/other\" is an api that is not known here"), "{error}");
@@ -219,6 +220,28 @@ fn spec_files_that_cannot_be_used_are_named_with_the_reason() {
     let huge = format!("api: spfs/v0/runspec\n# {}\n", "x".repeat(2 << 20));
     let error = refused(&repository, &path, Some(&huge));
     assert!(error.contains("it is longer than"), "{error}");
+}
+
+#[test]
+fn live_layers_are_told_apart_from_layers() {
+    let (dir, repository) = repository();
+    let host = fs::canonicalize(dir.path()).unwrap().join("live");
+    write_tree(
+        &host,
+        &[("docs/a", "a"), ("layer.spfs.yaml", "contents: [{src: docs, dest: d}]\n")],
+    );
+    let layer = commit_path(&repository, &host, &CommitOptions::default()).unwrap().layer;
+    // named twice, shown once
+    let all = spec(format!("{0}+{layer}+{0}", host.display()));
+    let found = spfs_repo::resolve_environment(&[&repository], &all).unwrap();
+    assert_eq!(found.layers, [layer]);
+    let [live] = &*found.live else { panic!("{found:?}") };
+    assert_eq!(live.contents.len(), 1);
+    assert_eq!(live.contents[0].src, host.join("docs"));
+    assert_eq!(live.contents[0].dest.to_string(), "/spfs/d");
+    fs::write(host.join("layer.spfs.yaml"), "contents: [{src: ../.., dest: d}]\n").unwrap();
+    let error = spfs_repo::resolve_environment(&[&repository], &all).unwrap_err();
+    assert!(text(&error).contains("leads out of the directory"), "{error}");
 }
 
 #[test]

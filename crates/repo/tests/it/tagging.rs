@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use spfs_model::{Digest, TagName};
 use spfs_repo::{AnyRepository, RepoError, Repository};
 
-use crate::support::{child, child_argument, repository, time};
+use crate::support::{child, child_argument, repository, time, wait_until};
 
 const THREADS: u8 = 4;
 const PROCESSES: u8 = 3;
@@ -210,4 +210,44 @@ fn a_push_right_after_another_is_newer() {
     }
     let head = repository.tags().resolve(&tag().into()).unwrap();
     assert_eq!(head.target, Digest::of(&[9]));
+}
+
+/// A process that was killed while it held the lock, and several others that push meanwhile.
+#[test]
+fn a_killed_tagger_does_not_stop_the_others() {
+    let (_dir, repository) = repository();
+    let root = repository.root().display().to_string();
+    let lock = lock_path(&repository);
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let mut victim = child("tagging::a_child_holds_the_lock", &lock.display().to_string())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the child to hold the lock", || lock.exists());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(lock.exists(), "a killed process cleans nothing up");
+    // As if it had happened a while ago.
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
+    let children: Vec<_> = (0..3)
+        .map(|process| {
+            child("tagging::a_child_pushes", &format!("{process} {root}")).spawn().unwrap()
+        })
+        .collect();
+    for mut pushing in children {
+        assert!(pushing.wait().unwrap().success());
+    }
+    assert_all_there(&repository, 3);
+    assert!(!lock.exists());
+}
+
+#[test]
+fn a_child_holds_the_lock() {
+    let Some(lock) = child_argument() else { return };
+    let file = fs::File::options().write(true).create_new(true).open(lock).unwrap();
+    file.try_lock().unwrap();
+    loop {
+        std::thread::park();
+    }
 }

@@ -92,7 +92,7 @@ impl LiveRuntime {
         taken: &HashSet<Digest>,
         options: &CommitOptions,
     ) -> Result<Made, RepoError> {
-        let mut stack = state.record.stack();
+        let mut stack = state.record.stored_stack();
         let mut again = HashSet::new();
         let layer = match manifest {
             Some(manifest) => {

@@ -46,6 +46,25 @@ pub enum LiveError {
         /// Why.
         source: OpenError,
     },
+    /// The journal is damaged.
+    #[error(
+        "the journal of runtime {name} is damaged; \
+         'spfs runtime export {name} DIR' saves what can be read of it"
+    )]
+    Damaged {
+        /// The runtime.
+        name: RuntimeName,
+        /// How.
+        source: OpenError,
+    },
+    /// The content of the runtime could not be saved.
+    #[error("cannot save what is in runtime {name}")]
+    Export {
+        /// The runtime.
+        name: RuntimeName,
+        /// Why.
+        source: RepoError,
+    },
     /// There is nothing to make a layer of.
     #[error("nothing was changed in runtime {name}")]
     NothingToCommit {
@@ -118,6 +137,19 @@ pub enum LiveError {
         /// Why.
         source: ModeError,
     },
+}
+
+impl LiveError {
+    /// A scratch area that cannot be opened.
+    pub(super) fn scratch(name: &RuntimeName, source: OpenError) -> Self {
+        let name = name.clone();
+        match source {
+            OpenError::Damaged { .. } | OpenError::Contradiction { .. } => {
+                Self::Damaged { name, source }
+            }
+            _ => Self::Scratch { name, source },
+        }
+    }
 }
 
 /// Names the first few of many paths.

@@ -1,6 +1,6 @@
 //! Dropping changes of a live runtime.
 
-use spfs_model::{Change, ChangeKind, Digest, NodeKind};
+use spfs_model::{Change, ChangeKind, Digest, MergedTree, NodeKind};
 use spfs_vfs::ResetReport;
 use spfs_vfs::api::Error;
 
@@ -9,7 +9,10 @@ use super::stack::LiveStack;
 use super::{Kernel, LiveError, LiveRuntime, State};
 use crate::backend::Capability;
 use crate::control::ResetOptions;
+use crate::error::RuntimeError;
+use crate::mount_points;
 use crate::patterns::Patterns;
+use crate::record::push_on_top;
 
 /// How often a reset begins anew because what it was to drop has gone meanwhile.
 const ATTEMPTS: usize = 10;
@@ -37,6 +40,11 @@ impl LiveRuntime {
             name: self.name.clone(),
             source,
         })?;
+        kernel.show_live(!editable).map_err(|source| LiveError::Kernel {
+            doing: "show the live layers again in",
+            name: self.name.clone(),
+            source,
+        })?;
         Ok(report.restored as u64)
     }
 
@@ -60,19 +68,42 @@ impl LiveRuntime {
     }
 
     fn restack(&self, state: &mut State, stack: &[Digest]) -> Result<ResetReport, LiveError> {
-        let base = self
-            .sources
-            .merge(stack)
-            .map_err(|source| LiveError::Layers { name: self.name.clone(), source })?;
+        let layers = |source| LiveError::Layers { name: self.name.clone(), source };
+        let mut base = self.sources.merge(stack).map_err(layers)?;
+        let mut stack = stack.to_vec();
+        let mount_points = self.mount_points_on(state, &base)?;
+        if let Some(layer) = mount_points {
+            push_on_top(&mut stack, layer);
+            base = self.sources.merge(&stack).map_err(layers)?;
+        }
         let report = self
             .view
-            .restack(stack, std::sync::Arc::clone(&base))
+            .restack(&stack, std::sync::Arc::clone(&base))
             .map_err(|source| self.view_failed("change the layers of", source))?;
-        state.stack = LiveStack::new(stack.to_vec(), base);
+        state.stack = LiveStack::new(stack.clone(), base);
         state.unstored.clear();
         // Journal before record: the next start finds the stack there and mends the record.
-        self.update(state, |record| record.set_stack(stack))?;
+        self.update(state, |record| {
+            record.set_stack(&stack);
+            record.config.mount_points = mount_points;
+        })?;
         Ok(report)
+    }
+
+    /// The layer with the mount points of the live layers, if there are any, on other layers.
+    fn mount_points_on(
+        &self,
+        state: &State,
+        lower: &MergedTree,
+    ) -> Result<Option<Digest>, LiveError> {
+        let live = state.record.live_layers().map_err(RuntimeError::from)?;
+        if live.is_empty() {
+            return Ok(None);
+        }
+        let repository = &**self.runtimes.repository();
+        let written = mount_points::write(repository, lower, &live);
+        let failed = |source| RuntimeError::LiveLayers { name: self.name.to_string(), source };
+        Ok(Some(written.map_err(failed)?))
     }
 }
 

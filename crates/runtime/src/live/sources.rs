@@ -3,11 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use spfs_model::{Digest, Manifest, MergedTree};
-use spfs_repo::{AnyRepository, RepoError, Repository};
+use spfs_repo::{Address, AnyRepository, Encoding, PlainAddresses, RepoError};
 use spfs_vfs::Payloads;
 
 use crate::record::RuntimeRecord;
@@ -20,11 +19,14 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(runtimes: &Runtimes, record: &RuntimeRecord) -> Self {
+    /// Without a record only the repository of the storage root is known.
+    pub(super) fn new(runtimes: &Runtimes, record: Option<&RuntimeRecord>) -> Self {
         let local: Arc<dyn AnyRepository> = Arc::clone(runtimes.repository()) as _;
-        let secondary = record.config.secondary_repositories.iter().filter_map(|address| {
+        let encoding = runtimes.repository().encoding();
+        let secondary = record.map(|record| record.config.secondary_repositories.as_slice());
+        let secondary = secondary.unwrap_or_default().iter().filter_map(|address| {
             // What is in the others may be enough.
-            open(address)
+            open(address, encoding)
                 .inspect_err(|error| {
                     let error = error as &dyn std::error::Error;
                     tracing::warn!(%address, error, "a secondary repository cannot be used");
@@ -48,16 +50,9 @@ impl Sources {
     }
 }
 
-fn open(address: &str) -> Result<Arc<dyn AnyRepository>, RepoError> {
-    let path = address.strip_prefix("file://").or_else(|| address.strip_prefix("file:"));
-    let path = Path::new(path.unwrap_or(address));
-    if !path.is_absolute() {
-        return Err(RepoError::NotSupportedYet {
-            what: "secondary repositories other than folders are",
-            path: path.to_owned(),
-        });
-    }
-    Ok(Arc::new(Repository::open(path)?))
+fn open(address: &str, encoding: Encoding) -> Result<Arc<dyn AnyRepository>, RepoError> {
+    let now = crate::runtimes::now().to_zoned(jiff::tz::TimeZone::UTC);
+    Address::parse(address, &PlainAddresses { now })?.open(encoding)
 }
 
 impl Payloads for Sources {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use spfs_model::{Digest, Manifest, MergedTree, Stack};
+use spfs_repo::{LiveLayer, RepoError};
 use spfs_vfs::api::Owner;
 use spfs_vfs::{View, ViewOptions};
 
@@ -12,6 +13,7 @@ use super::LiveError;
 use super::sources::Sources;
 use crate::backend::MountBackend;
 use crate::folder::RuntimeFolder;
+use crate::mount_points::{self, MountPointError};
 use crate::name::RuntimeName;
 use crate::record::{RuntimeRecord, push_on_top};
 use crate::runtimes::Runtimes;
@@ -40,7 +42,7 @@ impl LiveStack {
         backend: MountBackend,
         record: &RuntimeRecord,
     ) -> Result<Self, LiveError> {
-        let scratch = |source| LiveError::Scratch { name: name.clone(), source };
+        let scratch = |source| LiveError::scratch(name, source);
         let recorded = match backend.supports_editable() {
             true => View::recorded_stack(folder.path()).map_err(scratch)?,
             false => None,
@@ -49,10 +51,19 @@ impl LiveStack {
             Some(recorded) => (recorded.base, recorded.committed),
             None => (record.stack(), Vec::new()),
         };
-        let layers = |source| LiveError::Layers { name: name.clone(), source };
-        let base = sources.merge(&base_layers).map_err(layers)?;
-        let above = sources.load(&committed).map_err(layers)?;
-        Ok(Self { base_layers, base, committed, above })
+        Self::of(sources, base_layers, &committed)
+            .map_err(|source| LiveError::Layers { name: name.clone(), source })
+    }
+
+    /// Loads these layers.
+    pub(super) fn of(
+        sources: &Sources,
+        base_layers: Vec<Digest>,
+        committed: &[Digest],
+    ) -> Result<Self, RepoError> {
+        let base = sources.merge(&base_layers)?;
+        let above = sources.load(committed)?;
+        Ok(Self { base_layers, base, committed: committed.to_vec(), above })
     }
 
     /// The stack of a view that has no changes.
@@ -95,12 +106,22 @@ pub(crate) fn changes_in(runtimes: &Runtimes, record: &RuntimeRecord) -> Option<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(0),
         other => other.ok()?,
     };
-    let sources = Arc::new(Sources::new(runtimes, record));
+    let sources = Arc::new(Sources::new(runtimes, Some(record)));
     let recorded = View::recorded_stack(folder.path()).ok()??;
     let base = sources.merge(&recorded.base).ok()?;
     let options = ViewOptions::new(Owner { uid: 0, gid: 0 });
     let view = View::salvage(folder.path(), base, sources, options).ok()?;
     Some(view.change_count() as u64)
+}
+
+/// Stores the layer with the mount points that `live` needs on the stack of a record.
+pub(crate) fn mount_points_on(
+    runtimes: &Runtimes,
+    record: &RuntimeRecord,
+    live: &[LiveLayer],
+) -> Result<Digest, MountPointError> {
+    let lower = Sources::new(runtimes, Some(record)).merge(&record.stack())?;
+    mount_points::write(&**runtimes.repository(), &lower, live)
 }
 
 #[cfg(test)]

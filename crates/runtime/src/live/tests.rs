@@ -52,6 +52,7 @@ fn fixture_with(change: impl FnOnce(NewRuntime) -> NewRuntime) -> Fixture {
     let new = change(NewRuntime {
         name: Some(name()),
         stack: Vec::new(),
+        live: Vec::new(),
         backend: MountBackend::FuseWithScratch,
         editable: true,
         durable: false,

@@ -51,6 +51,7 @@ fn new(name: &str) -> NewRuntime {
     NewRuntime {
         name: Some(named(name)),
         stack: Vec::new(),
+        live: Vec::new(),
         backend: MountBackend::FuseWithScratch,
         editable: true,
         durable: false,

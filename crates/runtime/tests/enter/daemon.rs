@@ -278,6 +278,7 @@ fn enter_helper(arguments: &[String], with_threads: bool) {
     let plan = EnterPlan {
         startup: startup(folder, mountpoint, command),
         editable: mode == "editable",
+        live: Vec::new(),
         handshake: spfs_sys::process::take_inherited(socket.parse().unwrap()).unwrap(),
         log: Path::new(folder).join("daemon.log"),
         // Tests of silent daemons do not want to wait long, all others never come near it.

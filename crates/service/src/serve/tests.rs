@@ -75,6 +75,19 @@ impl Control for Fake {
         self.answer("diff".to_owned(), changes)
     }
 
+    fn export(&self, options: &ExportOptions) -> Result<Exported, Failure> {
+        let exported = Exported {
+            files: 1,
+            removed: vec![b"gone\xff".to_vec(); 1000],
+            skipped: vec![(b"pipe".to_vec(), "no file".to_owned())],
+            ..Exported::default()
+        };
+        self.answer(
+            format!("export {} {}", options.directory.display(), options.changes_only),
+            exported,
+        )
+    }
+
     fn shutdown(&self, force: bool) -> Result<(), Failure> {
         self.answer(format!("shutdown {force}"), ())
     }

@@ -83,6 +83,7 @@ fn enter(name: &str, handshake: &str, editable: bool, command: &[&str]) -> ExitC
             terminal: false,
         },
         editable,
+        live: Vec::new(),
         handshake: process::take_inherited(handshake.parse().unwrap()).unwrap(),
         log: folder.log(),
         patience: enter::PATIENCE,

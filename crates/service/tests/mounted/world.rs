@@ -64,6 +64,7 @@ impl World {
         NewRuntime {
             name: Some(named(name)),
             stack: stack.to_vec(),
+            live: Vec::new(),
             backend: MountBackend::FuseWithScratch,
             editable: true,
             durable: false,

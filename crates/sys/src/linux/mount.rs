@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -164,6 +164,73 @@ pub(crate) fn set_read_only(target: &Path, read_only: bool) -> Result<(), MountE
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => Err(MountError::Busy { path: target.to_owned() }),
         Err(error) => Err(refuse(error.into())),
+    }
+}
+
+pub(crate) fn bind(source: &Path, target: &Path) -> Result<(), MountError> {
+    let refuse = |path: &Path, step| {
+        let path = path.to_owned();
+        move |error: io::Error| MountError::Mount { step, path, source: error }
+    };
+    let (_from, from_link) = open_exactly(source).map_err(refuse(source, "show"))?;
+    let (_to, to_link) = open_exactly(target).map_err(refuse(target, "mount on"))?;
+    // Recursive: the kernel does not let an unprivileged namespace uncover what lies below a mount.
+    rustix::mount::mount_bind_recursive(&from_link, &to_link)
+        .map_err(|error| refuse(target, "mount on")(error.into()))
+}
+
+/// Opens what is at `path` without using it, and gives another path to it that nobody can change.
+fn open_exactly(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let link = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    let mode = rustix::fs::fstat(&opened)?.st_mode;
+    let found = fs::read_link(if is_link(mode) { path } else { &link })?;
+    if found != path || is_link(mode) {
+        let reason = format!("it is {} now", found.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok((opened, link))
+}
+
+fn is_link(mode: rustix::fs::RawMode) -> bool {
+    rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Symlink
+}
+
+pub(crate) fn set_bound_read_only(
+    source: &Path,
+    target: &Path,
+    read_only: bool,
+) -> Result<(), MountError> {
+    let mut changed: Vec<PathBuf> = Vec::new();
+    for row in table::rows()? {
+        let Ok(inside) = row.entry.target.strip_prefix(target) else { continue };
+        // Nothing joined would end in a slash, which a file does not have.
+        let original = match inside.as_os_str().is_empty() {
+            true => source.to_owned(),
+            false => source.join(inside),
+        };
+        let wanted = read_only || is_read_only(&original);
+        if row.entry.read_only == wanted {
+            continue;
+        }
+        if let Err(error) = set_read_only(&row.entry.target, wanted) {
+            for done in &changed {
+                // The first error is the one to tell.
+                drop(set_read_only(done, !wanted));
+            }
+            return Err(error);
+        }
+        changed.push(row.entry.target);
+    }
+    Ok(())
+}
+
+/// Whether nothing can be written there; so it is taken for read-only when that cannot be told.
+fn is_read_only(path: &Path) -> bool {
+    match rustix::fs::statvfs(path) {
+        Ok(found) => found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        Err(_) => true,
     }
 }
 

@@ -61,6 +61,18 @@ pub(crate) fn set_read_only(target: &Path, read_only: bool) -> Result<(), MountE
     Err(failed(step, target, unsupported("the one mount of macOS serves all runtimes")))
 }
 
+pub(crate) fn bind(_source: &Path, target: &Path) -> Result<(), MountError> {
+    Err(failed("mount on", target, unsupported("macOS cannot show a directory in two places")))
+}
+
+pub(crate) fn set_bound_read_only(
+    _source: &Path,
+    target: &Path,
+    read_only: bool,
+) -> Result<(), MountError> {
+    set_read_only(target, read_only)
+}
+
 fn failed(step: &'static str, path: &Path, source: io::Error) -> MountError {
     MountError::Mount { step, path: path.to_owned(), source }
 }

@@ -11,11 +11,23 @@ use crate::namespace::Namespace;
 use crate::scratch::{DirScratch, Scratch};
 use crate::store::{Payloads, Store, Upper};
 
-use super::open::{OpenError, UpperFiles, first_number, read_undamaged};
+use super::open::{OpenError, StackIdentity, UpperFiles, first_number, read_undamaged, stack_of};
 use super::replay::replay_readable;
 use super::{Stack, View, ViewOptions};
 
 impl View {
+    /// Tells which layers the scratch area in `dir` stands on, as far as its journal can be read;
+    /// [`View::salvage`] must be given the merged tree of exactly these base layers.
+    pub fn salvageable_stack(dir: &Path) -> Result<StackIdentity, OpenError> {
+        let path = dir.join("journal");
+        let contents = read_undamaged(&path)?;
+        stack_of(contents.records).ok_or_else(|| OpenError::Contradiction {
+            path,
+            number: 0,
+            reason: "the first record is no header".to_owned(),
+        })
+    }
+
     /// Opens what can still be read of the scratch area in `dir`: all changes before the first
     /// damaged record. Nothing on the disk is changed, and the view cannot be changed either.
     pub fn salvage(

@@ -119,19 +119,7 @@ impl View {
         let Some(contents) = read_journal(&path)? else {
             return Ok(None);
         };
-        let mut stack = None;
-        for record in contents.records {
-            match record {
-                Record::Header(Header { base, committed, .. }) => {
-                    stack = Some(StackIdentity { base, committed });
-                }
-                Record::Committed { layer, .. } => {
-                    stack.iter_mut().for_each(|stack| stack.committed.push(layer));
-                }
-                _ => {}
-            }
-        }
-        Ok(stack)
+        Ok(stack_of(contents.records))
     }
 
     /// Opens the scratch area in `dir`, replaying what an earlier daemon left there, on top of the
@@ -202,6 +190,23 @@ impl View {
         }
         Ok(Arc::new(view))
     }
+}
+
+/// The stack that records tell of.
+pub(super) fn stack_of(records: Vec<Record>) -> Option<StackIdentity> {
+    let mut stack = None;
+    for record in records {
+        match record {
+            Record::Header(Header { base, committed, .. }) => {
+                stack = Some(StackIdentity { base, committed });
+            }
+            Record::Committed { layer, .. } => {
+                stack.iter_mut().for_each(|stack: &mut StackIdentity| stack.committed.push(layer));
+            }
+            _ => {}
+        }
+    }
+    stack
 }
 
 pub(super) fn first_number(records: &[Record]) -> u64 {

@@ -1,0 +1,134 @@
+//! Repositories in tar files, proxies and fallbacks, as a user names them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{World, as_each_user};
+
+/// Another repository in a folder, with the file `f` in a layer `tag` that only it has.
+fn other(world: &World, name: &str, tag: &str, content: &str) -> PathBuf {
+    let root = world.path("work").join(name);
+    world.spfs(["init", "repo"]).arg(&root).succeeds();
+    let dir = world.directory(&format!("source-{name}"), &[("f", content)]);
+    let commit = world.spfs(["commit", "-r"]).arg(&root).arg("--path").arg(dir);
+    commit.args(["-t", tag]).succeeds();
+    root
+}
+
+#[test]
+fn layers_travel_in_a_tar_file() {
+    let world = World::new();
+    world.layer("tool", &[("f", "one\n")]);
+    let archive = format!("tar:{}", world.path("work/travel.tar").display());
+    world.spfs(["push", "tool", "--to", &archive]).succeeds();
+    assert_eq!(world.spfs(["tags", "-r", &archive]).succeeds().stdout, "tool\n");
+    assert_eq!(world.spfs(["read", "-r", &archive, "tool", "f"]).succeeds().stdout, "one\n");
+    let other = World::new();
+    other.spfs(["pull", "tool", "--from", &archive]).succeeds();
+    assert_eq!(other.spfs(["read", "tool", "f"]).succeeds().stdout, "one\n");
+    // What fails changes nothing.
+    let before = fs::read(world.path("work/travel.tar")).unwrap();
+    world.spfs(["push", "nope", "--to", &archive]).fails_with(1, &["nope"]);
+    assert_eq!(fs::read(world.path("work/travel.tar")).unwrap(), before);
+    fs::write(world.path("work/travel.tar"), "no archive").unwrap();
+    world.spfs(["tags", "-r", &archive]).fails_with(1, &["travel.tar"]);
+    let missing = format!("tar:{}", world.path("work/none/x.tar").display());
+    world.spfs(["push", "tool", "--to", &missing]).fails_with(1, &["none/x.tar"]);
+}
+
+#[test]
+fn a_proxy_shows_several_repositories_as_one() {
+    let world = World::new();
+    let near = other(&world, "near", "near", "near\n");
+    let far = other(&world, "far", "far/layer", "far\n");
+    let proxy = format!("proxy:?primary={}&secondary[0]={}", near.display(), far.display());
+    let all = world.spfs(["tags", "-r", &proxy]).succeeds().stdout;
+    assert_eq!(all, "far/layer\nnear\n");
+    assert_eq!(world.spfs(["read", "-r", &proxy, "far/layer", "f"]).succeeds().stdout, "far\n");
+    let layers = world.spfs(["layers", "-r", &proxy]).succeeds().stdout;
+    assert_eq!(layers.lines().count(), 2, "{layers}");
+    world.spfs(["check", "-r", &proxy]).succeeds();
+    world.spfs(["clean", "-r", &proxy, "--yes"]).fails_with(1, &["more than one repository"]);
+    world.spfs(["pull", "far/layer", "--from", &proxy]).succeeds();
+    assert_eq!(world.spfs(["read", "far/layer", "f"]).succeeds().stdout, "far\n");
+    let alone = format!("{proxy}&include_secondary_tags=false");
+    assert_eq!(world.spfs(["tags", "-r", &alone]).succeeds().stdout, "near\n");
+}
+
+#[test]
+fn remotes_are_configured_by_their_parts() {
+    let world = World::new();
+    let near = other(&world, "near", "near", "near\n");
+    let far = other(&world, "far", "far", "far\n");
+    fs::create_dir(world.path("config/spfs")).unwrap();
+    let toml = format!(
+        "[remote.near]\nscheme = \"fs\"\npath = {near:?}\n\
+         [remote.far]\naddress = \"file:{}\"\n\
+         [remote.both]\nscheme = \"proxy\"\nprimary = \"near\"\nsecondary = [\"far\"]\n\
+         [remote.before]\nscheme = \"fs\"\npath = {far:?}\nwhen = \"@2001-01-01\"\n\
+         [remote.loop]\nscheme = \"proxy\"\nprimary = \"loop\"\n",
+        far.display()
+    );
+    fs::write(world.path("config/spfs/spfs.toml"), toml).unwrap();
+    assert_eq!(world.spfs(["tags", "-r", "both"]).succeeds().stdout, "far\nnear\n");
+    assert_eq!(world.spfs(["tags", "-r", "before"]).succeeds().stdout, "");
+    world.spfs(["untag", "--all", "x", "-r", "before"]).fails_with(1, &[]);
+    world.spfs(["tags", "-r", "loop"]).fails_with(1, &["refers to itself"]);
+    world.spfs(["tags", "-r", "nope"]).fails_with(1, &["no remote named \"nope\"", "spfs config"]);
+    world.spfs(["tags", "-r", "http2://host:1"]).fails_with(1, &["'http2:'", "proxy:"]);
+}
+
+#[test]
+fn origin_can_be_wrapped_for_one_call() {
+    let world = World::new();
+    let near = other(&world, "near", "near", "near\n");
+    let far = other(&world, "far", "far", "far\n");
+    let origin = format!("file:{}", far.display());
+    let spfs = |args: &[&str]| {
+        let wrapped = world.spfs(args).arg("--wrap-origin").arg(&near);
+        wrapped.env("SPFS_REMOTE_origin_ADDRESS", &origin)
+    };
+    assert_eq!(spfs(&["tags", "-r", "origin"]).succeeds().stdout, "far\nnear\n");
+    assert_eq!(spfs(&["read", "near", "f"]).succeeds().stdout, "near\n");
+    world.layer("mine", &[("f", "mine\n")]);
+    spfs(&["push", "mine"]).succeeds();
+    assert_eq!(world.spfs(["tags", "-r"]).arg(&near).succeeds().stdout, "mine\nnear\n");
+    assert_eq!(world.spfs(["tags", "-r"]).arg(&far).succeeds().stdout, "far\n");
+    // Without an origin it stands alone.
+    let alone = world.spfs(["tags", "-r", "origin", "--wrap-origin"]).arg(&near);
+    assert_eq!(alone.succeeds().stdout, "mine\nnear\n");
+    world.spfs(["tags", "-r", "origin"]).fails_with(1, &["no remote named \"origin\""]);
+}
+
+#[test]
+fn a_runtime_reads_through_a_proxy_and_a_tar_file() {
+    as_each_user(|world| {
+        let near = other(world, "near", "near", "near\n");
+        let far = other(world, "far", "far", "far\n");
+        let archive = format!("tar:{}", world.path("work/far.tar").display());
+        world.spfs(["push", "far", "--to", &archive, "--from"]).arg(&far).succeeds();
+        let proxy = format!("proxy:?primary={}&secondary[0]={archive}", near.display());
+        for reference in ["far", "near"] {
+            let run = world.spfs(["run", reference, "--", "cat", "/spfs/f"]);
+            let run = run.env("SPFS_REMOTE_origin_ADDRESS", &proxy);
+            assert_eq!(run.succeeds().stdout, format!("{reference}\n"));
+            world.settle();
+        }
+        let run = world.spfs(["run", "far", "--", "cat", "/spfs/f"]);
+        let run = run.env("SPFS_FUSE_INCLUDE_SECONDARY_TAGS", "false");
+        run.env("SPFS_REMOTE_origin_ADDRESS", &proxy).fails_with(1, &["far"]);
+    });
+}
+
+#[test]
+fn a_fallback_repairs_its_folder_by_reading() {
+    let world = World::new();
+    let far = other(&world, "far", "far", "far\n");
+    let near = world.path("work/near");
+    world.spfs(["init", "repo"]).arg(&near).succeeds();
+    let fallback = format!("fallback:?primary={}&secondary[0]={}", near.display(), far.display());
+    assert_eq!(world.spfs(["read", "-r", &fallback, "far", "f"]).succeeds().stdout, "far\n");
+    let digest = world.spfs(["layers", "-r"]).arg(&near).succeeds().stdout;
+    let read = world.spfs(["read", "-r"]).arg(&near).args([digest.trim(), "f"]);
+    assert_eq!(read.succeeds().stdout, "far\n");
+}

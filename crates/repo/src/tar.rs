@@ -1,0 +1,218 @@
+//! A repository in a tar file.
+//!
+//! As upstream has it, the file is unpacked when the repository is opened and packed again when it
+//! is saved; in between it is a folder like any other.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use spfs_model::Digest;
+use spfs_sys::publish::{Draft, Durability};
+use tempfile::TempDir;
+
+use crate::error::Context;
+use crate::fs::Repository;
+use crate::render::CleanedRenders;
+use crate::repository::{AnyRepository, Batch, Encoding};
+use crate::traits::{Objects, Payloads, TagNamespace, Tags};
+use crate::{RepoError, Result};
+
+/// What comes through a pipe in one go.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A repository in a tar file. What is changed is in the file after [`AnyRepository::save`] and
+/// not before.
+#[derive(Debug)]
+pub struct TarRepository {
+    path: PathBuf,
+    repository: Repository,
+    state: Mutex<State>,
+    // The last to be dropped: the repository is in it.
+    folder: TempDir,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The archive as it was when it was read or written last; `None` when there was none.
+    archive: Option<Version>,
+    /// What the folder held then.
+    content: Content,
+}
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Version {
+    fn of(path: &Path) -> Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Some(Self {
+                device: found.dev(),
+                inode: found.ino(),
+                size: found.size(),
+                modified: (found.mtime(), found.mtime_nsec()),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(RepoError::io("look at", path, error)),
+        }
+    }
+}
+
+/// Paths, sizes and times of all files below a folder, sorted.
+type Content = Vec<(PathBuf, u64, (i64, i64))>;
+
+impl TarRepository {
+    /// Opens the repository in a tar file, or an empty one where there is no file yet.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_absolute() {
+            return Err(RepoError::RelativeRoot { path: path.to_owned() });
+        }
+        let folder = TempDir::with_prefix("spfs-tar-").at("create a folder for", path)?;
+        let archive = Version::of(path)?;
+        if archive.is_some() {
+            unpack(path, folder.path())?;
+        }
+        let repository = Repository::create(folder.path())?;
+        let content = content_of(folder.path())?;
+        let state = Mutex::new(State { archive, content });
+        Ok(Self { path: path.to_owned(), repository, state, folder })
+    }
+
+    /// The same repository with other encodings for new objects.
+    pub fn with_encoding(self, encoding: Encoding) -> Self {
+        Self { repository: self.repository.with_encoding(encoding), ..self }
+    }
+
+    /// The same repository with its tags in a namespace.
+    pub fn with_namespace(self, namespace: Option<TagNamespace>) -> Self {
+        Self { repository: self.repository.with_namespace(namespace), ..self }
+    }
+
+    fn pack(&self, content: &Content) -> io::Result<()> {
+        let mode = fs::metadata(&self.path).map_or(0o644, |found| found.permissions().mode());
+        let draft = Draft::create_in(self.path.parent().unwrap_or(Path::new("/")))?;
+        let mut builder = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, draft.file()));
+        // Folders too: an empty repository is one.
+        builder.append_dir_all("", self.folder.path())?;
+        tracing::debug!(files = content.len(), "packed {}", self.path.display());
+        builder.into_inner()?.flush()?;
+        draft.set_mode(mode & 0o7777)?;
+        draft.replace(&self.path, Durability::Now)
+    }
+}
+
+impl AnyRepository for TarRepository {
+    fn objects(&self) -> &dyn Objects {
+        self.repository.objects()
+    }
+
+    fn payloads(&self) -> &dyn Payloads {
+        self.repository.payloads()
+    }
+
+    fn tags(&self) -> &dyn Tags {
+        self.repository.tags()
+    }
+
+    fn tags_in(&self, namespace: Option<&TagNamespace>) -> Box<dyn Tags + '_> {
+        self.repository.tags_in(namespace)
+    }
+
+    fn namespaces(&self) -> Result<Vec<TagNamespace>> {
+        self.repository.namespaces()
+    }
+
+    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
+        self.repository.batch()
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.repository.encoding()
+    }
+
+    fn location(&self) -> String {
+        format!("tar:{}", self.path.display())
+    }
+
+    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        self.repository.remove_leftovers(before)
+    }
+
+    fn clean_renders(
+        &self,
+        is_gone: &dyn Fn(&Digest) -> Result<bool>,
+        keep_proxies: bool,
+        dry_run: bool,
+    ) -> Result<CleanedRenders> {
+        self.repository.clean_renders(is_gone, keep_proxies, dry_run)
+    }
+
+    fn save(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let content = content_of(self.folder.path())?;
+        if content == state.content && state.archive.is_some() {
+            return Ok(());
+        }
+        if Version::of(&self.path)? != state.archive {
+            return Err(RepoError::ArchiveChanged { path: self.path.clone() });
+        }
+        self.pack(&content).at("write", &self.path)?;
+        *state = State { archive: Version::of(&self.path)?, content };
+        Ok(())
+    }
+}
+
+/// Unpacks files and folders; anything else is in no repository.
+fn unpack(path: &Path, folder: &Path) -> Result<()> {
+    let refuse = |reason: String| RepoError::Archive { path: path.to_owned(), reason };
+    let file = File::open(path).at("read", path)?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(BUFFER_BYTES, file));
+    for entry in archive.entries().at("read", path)? {
+        let mut entry = entry.at("read", path)?;
+        let name = entry.path().at("read", path)?.into_owned();
+        let shown = name.display();
+        let is_inside =
+            |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !name.components().all(is_inside) {
+            return Err(refuse(format!("the entry {shown} leads out of it")));
+        }
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() {
+            continue;
+        }
+        if !(kind.is_dir() || kind.is_file()) {
+            return Err(refuse(format!("the entry {shown} is neither a file nor a folder")));
+        }
+        entry.set_preserve_permissions(false);
+        entry.unpack_in(folder).at("unpack", path)?;
+    }
+    Ok(())
+}
+
+fn content_of(folder: &Path) -> Result<Content> {
+    let mut content = Content::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).at("list", &folder)? {
+            let entry = entry.at("list", &folder)?;
+            let metadata = entry.metadata().at("look at", entry.path())?;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else {
+                let modified = (metadata.mtime(), metadata.mtime_nsec());
+                content.push((entry.path(), metadata.len(), modified));
+            }
+        }
+    }
+    content.sort();
+    Ok(content)
+}

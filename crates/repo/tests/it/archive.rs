@@ -1,0 +1,114 @@
+//! Repositories in tar files: saved whole or not at all, and never outside of their folder.
+
+use std::fs;
+use std::path::Path;
+
+use spfs_model::Digest;
+use spfs_repo::sync::{SyncOptions, sync};
+use spfs_repo::{AnyRepository, RepoError, TarRepository, commit_path};
+
+use crate::support::{assert_complete, repository, text, time, write_tree};
+
+fn blob(repository: &dyn AnyRepository, data: &[u8]) -> Digest {
+    let batch = repository.batch().unwrap();
+    let digest = batch.blob(data).unwrap();
+    batch.finish().unwrap();
+    digest
+}
+
+fn refused(path: &Path) -> String {
+    text(&TarRepository::open(path).unwrap_err())
+}
+
+#[test]
+fn what_was_saved_is_there_again_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("repository.tar");
+    let archive = TarRepository::open(&path).unwrap();
+    assert!(!path.exists(), "opening writes nothing");
+    let first = blob(&archive, b"first");
+    archive.save().unwrap();
+    let second = blob(&archive, b"second");
+    drop(archive);
+    let archive = TarRepository::open(&path).unwrap();
+    assert_eq!(archive.payloads().read(&first).unwrap(), b"first");
+    assert!(!archive.payloads().has(&second).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no work file is left");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    archive.save().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before, "nothing to save");
+}
+
+#[test]
+fn layers_travel_through_an_archive() {
+    let (dir, from) = repository();
+    let source = dir.path().join("source");
+    write_tree(&source, &[("a", "one"), ("dir/b", "two"), ("empty/", "")]);
+    let layer = commit_path(&from, &source, &Default::default()).unwrap().layer;
+    from.tags().push(&"my/tag".parse().unwrap(), layer, "user", time(0)).unwrap();
+    let path = dir.path().join("travel.tar");
+    let archive = TarRepository::open(&path).unwrap();
+    let spec = "my/tag".parse().unwrap();
+    sync(&from, &archive, &spec, &SyncOptions::default()).unwrap();
+    archive.save().unwrap();
+    let (_dir, to) = repository();
+    let archive = TarRepository::open(&path).unwrap();
+    sync(&archive, &to, &spec, &SyncOptions::default()).unwrap();
+    assert_complete(&to, &layer);
+    assert_eq!(to.tags().resolve(&"my/tag".parse().unwrap()).unwrap().target, layer);
+}
+
+#[test]
+fn two_who_save_do_not_overwrite_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("repository.tar");
+    let [one, other] = [(), ()].map(|()| TarRepository::open(&path).unwrap());
+    let first = blob(&one, b"first");
+    blob(&other, b"second");
+    one.save().unwrap();
+    let error = other.save().unwrap_err();
+    assert!(matches!(error, RepoError::ArchiveChanged { .. }), "{error}");
+    assert!(TarRepository::open(&path).unwrap().payloads().has(&first).unwrap());
+}
+
+#[test]
+fn hostile_archives_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("repository.tar");
+    let victim = dir.path().join("victim");
+    let write = |fill: &dyn Fn(&mut tar::Builder<fs::File>)| {
+        let mut builder = tar::Builder::new(fs::File::create(&path).unwrap());
+        fill(&mut builder);
+        builder.finish().unwrap();
+    };
+    let named =
+        |builder: &mut tar::Builder<fs::File>, name: &[u8], kind: tar::EntryType, to: &str| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            header.set_mode(0o644);
+            if !to.is_empty() {
+                header.set_link_name(to).unwrap();
+            }
+            // set_path would refuse what a hostile archive holds
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
+            header.set_cksum();
+            builder.append(&header, std::io::empty()).unwrap();
+        };
+    let up = format!("../{}/victim", dir.path().file_name().unwrap().to_str().unwrap());
+    for name in [up.as_bytes(), victim.to_str().unwrap().as_bytes(), b"objects/../../victim"] {
+        write(&|builder| named(builder, name, tar::EntryType::Regular, ""));
+        assert!(refused(&path).contains("leads out of it"), "{}", refused(&path));
+    }
+    let outside = dir.path().display().to_string();
+    for kind in [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Char] {
+        write(&|builder| {
+            named(builder, b"objects", kind, &outside);
+            named(builder, b"objects/victim", tar::EntryType::Regular, "");
+        });
+        assert!(refused(&path).contains("neither a file nor a folder"), "{}", refused(&path));
+    }
+    assert!(!victim.exists());
+    fs::write(&path, "this is no archive, and longer than nothing").unwrap();
+    assert!(refused(&path).contains("repository.tar"), "{}", refused(&path));
+}
