@@ -24,12 +24,15 @@ use crate::convert;
 use crate::counters::Counters;
 use crate::errno;
 use crate::handle::{Handle, Handles};
-use crate::node::{Node, Nodes};
+use crate::links::{LinkId, Links};
+use crate::node::{Node, Nodes, Underflow};
 use crate::platform;
 use crate::pool::Pool;
+use crate::session::RootMode;
 use crate::views::{Caller, ViewId, Views};
 
 mod dirs;
+mod links;
 mod xattrs;
 
 pub(crate) use xattrs::Xattr;
@@ -73,7 +76,12 @@ pub(crate) struct At<'a, W: Views> {
     ino: Ino,
     /// Whether it is the root of the mount.
     root: bool,
+    /// The link in the root that led to it.
+    link: Option<LinkId>,
 }
+
+/// How long the kernel may believe what never changes.
+const ALWAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<W: Views> At<'_, W> {
     fn vfs(&self) -> &Arc<VfsOf<W>> {
@@ -102,6 +110,8 @@ pub(crate) enum Found {
 pub(crate) struct Edge<W: Views> {
     views: W,
     nodes: Nodes<VfsOf<W>>,
+    links: Links,
+    root: RootMode,
     handles: Handles<FileOf<W>>,
     pub(crate) counters: Counters,
     pub(crate) pool: Pool,
@@ -113,10 +123,12 @@ pub(crate) struct Edge<W: Views> {
 }
 
 impl<W: Views> Edge<W> {
-    pub(crate) fn new(views: W, ttl: Duration) -> io::Result<Self> {
+    pub(crate) fn new(views: W, ttl: Duration, root: RootMode) -> io::Result<Self> {
         Ok(Self {
             views,
             nodes: Nodes::new(),
+            links: Links::default(),
+            root,
             handles: Handles::new(),
             counters: Counters::new(),
             pool: Pool::start()?,
@@ -137,6 +149,7 @@ impl<W: Views> Edge<W> {
         *self.kernel.lock() = None;
         self.handles.clear();
         self.nodes.clear();
+        self.links.clear();
     }
 
     pub(crate) fn writers(&self, view: ViewId) -> Vec<Ino> {
@@ -144,7 +157,7 @@ impl<W: Views> Edge<W> {
     }
 
     pub(crate) fn node_count(&self) -> usize {
-        self.nodes.len()
+        self.nodes.len() + self.links.len()
     }
 
     pub(crate) fn handle_count(&self) -> usize {
@@ -160,9 +173,12 @@ impl<W: Views> Edge<W> {
         let (view, ino, root) = match Node::from_id(id) {
             Node::Root => (self.views.of_caller(caller), Ino::ROOT, true),
             Node::Of(view, ino) => (view, ino, false),
+            Node::Link(link) => return self.at_link(caller, link),
+            // It holds nothing of its own and cannot be changed.
+            Node::Folder => return Err(Errno::EROFS.into()),
         };
         let vfs = self.views.view(view).ok_or(Errno::ESTALE)?;
-        Ok(At { vfs, view, ino, root })
+        Ok(At { vfs, view, ino, root, link: None })
     }
 
     pub(crate) fn handle(&self, fh: FileHandle) -> Result<Arc<Handle<FileOf<W>>>> {
@@ -192,6 +208,11 @@ impl<W: Views> Edge<W> {
     }
 
     pub(crate) fn lookup(&self, caller: Caller, parent: INodeNo, name: &[u8]) -> Result<Found> {
+        if self.has_links()
+            && let Some(found) = self.lookup_link(caller, parent, name)?
+        {
+            return Ok(found);
+        }
         let dir = self.at(caller, parent)?;
         match dir.vfs().lookup(dir.ino, Name::new(name)?) {
             Ok(attr) => self.entry(&dir, &attr).map(Found::Entry),
@@ -203,7 +224,19 @@ impl<W: Views> Edge<W> {
     }
 
     pub(crate) fn forget(&self, id: INodeNo, count: u64) {
-        if let Err(underflow) = self.nodes.forget(id, count) {
+        let forgotten = match Node::from_id(id) {
+            Node::Folder => Ok(()),
+            Node::Link(link) => {
+                self.links.forget(link, count).map_err(|counted| Underflow { counted })
+            }
+            // What was held for a view that is gone was given back with it.
+            Node::Of(view, _) if W::ROUTED && self.views.view(view).is_none() => {
+                drop(self.nodes.forget(id, count));
+                Ok(())
+            }
+            Node::Root | Node::Of(..) => self.nodes.forget(id, count),
+        };
+        if let Err(underflow) = forgotten {
             self.underflows.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 node = id.0,
@@ -215,10 +248,13 @@ impl<W: Views> Edge<W> {
     }
 
     fn attr_answer(&self, at: &At<'_, W>, id: INodeNo, attr: &Attr) -> (FileAttr, Duration) {
-        (convert::attr(id, attr), self.attr_ttl(at.root))
+        (self.shown(at, id, attr), self.attr_ttl(at.root || at.link.is_some()))
     }
 
     pub(crate) fn getattr(&self, caller: Caller, id: INodeNo) -> Result<(FileAttr, Duration)> {
+        if let Some(attr) = Self::folder_attr(id) {
+            return Ok((attr, ALWAYS));
+        }
         let at = self.at(caller, id)?;
         let attr = at.vfs().getattr(at.ino)?;
         Ok(self.attr_answer(&at, id, &attr))
@@ -241,6 +277,9 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn readlink(&self, caller: Caller, id: INodeNo) -> Result<Box<[u8]>> {
         let at = self.at(caller, id)?;
+        if let Some(link) = at.link {
+            return self.link_target(&at, link);
+        }
         Ok(at.vfs().readlink(at.ino)?)
     }
 
@@ -266,7 +305,8 @@ impl<W: Views> Edge<W> {
         what: Remove,
     ) -> Result<()> {
         let dir = self.at(caller, parent)?;
-        Ok(dir.vfs().remove(dir.ino, Name::new(name)?, what)?)
+        let name = Name::new(name)?;
+        Ok(dir.vfs().remove(dir.ino, name, self.what_to_remove(&dir, name, what))?)
     }
 
     pub(crate) fn rename(
@@ -297,7 +337,10 @@ impl<W: Views> Edge<W> {
             return Err(Errno::EXDEV.into());
         }
         let attr = at.vfs().link(at.ino, dir.ino, Name::new(name)?)?;
-        self.entry(&dir, &attr)
+        match at.link {
+            Some(link) => self.same_link(&at, link, &attr),
+            None => self.entry(&dir, &attr),
+        }
     }
 
     fn insert(&self, at: &At<'_, W>, ino: Ino, access: Access) -> Result<FileHandle> {

@@ -13,6 +13,7 @@ mod counters;
 mod edge;
 mod errno;
 mod handle;
+mod links;
 mod node;
 mod notify;
 // The one switch between systems: everything that differs is in one of the two files.
@@ -27,5 +28,5 @@ mod views;
 pub use counters::{Op, Requests};
 pub use notify::{Invalidation, Notifier, Sent};
 pub use platform::Volume;
-pub use session::{Options, Session, serve, serve_views};
+pub use session::{Options, RootMode, Session, serve, serve_views};
 pub use views::{Caller, Single, ViewId, Views};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fuser::{Errno, InitFlags, KernelConfig, RenameFlags, WriteFlags};
 use spfs_vfs::api::{Allocate, Replace};
 
-use crate::session::Options;
+use crate::session::{Options, RootMode};
 use crate::views::Caller;
 
 /// The kernel keeps names that do not exist, too.
@@ -52,7 +52,8 @@ pub(crate) fn negotiate(config: &mut KernelConfig, options: &Options) {
     let wanted = [
         // Without it each write of a page asks for security.capability first.
         Some(InitFlags::FUSE_HANDLE_KILLPRIV_V2),
-        Some(InitFlags::FUSE_CACHE_SYMLINKS),
+        // Where a link in the root leads is asked by each caller for himself.
+        (options.root != RootMode::Link).then_some(InitFlags::FUSE_CACHE_SYMLINKS),
         Some(InitFlags::FUSE_PARALLEL_DIROPS),
         // A listing always brings attributes along (no READDIRPLUS_AUTO): most programs that list
         // a large directory look at its files only afterwards, which the adaptive mode takes for

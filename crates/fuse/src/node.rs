@@ -12,6 +12,7 @@ use fuser::INodeNo;
 use parking_lot::Mutex;
 use spfs_vfs::api::{Ino, Pin, Vfs};
 
+use crate::links::LinkId;
 use crate::views::ViewId;
 
 const INO_BITS: u32 = 40;
@@ -22,9 +23,20 @@ const INO_MASK: u64 = (1 << INO_BITS) - 1;
 pub(crate) enum Node {
     /// The root of the mount (FUSE_ROOT_ID), which belongs to the view of whoever asks.
     Root,
-    /// Everything else.
+    /// Everything else that is in a view.
     Of(ViewId, Ino),
+    /// The folder that leads to the roots of the views, in a root of links.
+    Folder,
+    /// A name in a root of links.
+    Link(LinkId),
 }
+
+/// The upper half of the mount's own nodes.
+const OWN: u64 = (ViewId::COUNT as u64) << INO_BITS;
+/// Their lower halves: 1 is the folder, numbers with this bit the roots of views, others links.
+const ROOT_OF_VIEW: u64 = 1 << (INO_BITS - 1);
+const FOLDER: u64 = 1;
+const FIRST_LINK: u64 = 2;
 
 impl Node {
     /// Takes a node id of the kernel apart.
@@ -32,9 +44,33 @@ impl Node {
         if id == INodeNo::ROOT {
             return Self::Root;
         }
-        // 64 - 40 bits always fit.
-        let view = ViewId::new((id.0 >> INO_BITS) as u32).unwrap_or(ViewId::FIRST);
-        Self::Of(view, Ino(id.0 & INO_MASK))
+        let low = id.0 & INO_MASK;
+        match ViewId::new((id.0 >> INO_BITS) as u32) {
+            Some(view) => Self::Of(view, Ino(low)),
+            None => Self::own(low),
+        }
+    }
+
+    fn own(low: u64) -> Self {
+        if low & ROOT_OF_VIEW != 0 {
+            let view = ViewId::new((low & !ROOT_OF_VIEW) as u32).unwrap_or(ViewId::FIRST);
+            return Self::Of(view, Ino::ROOT);
+        }
+        // Links have 32 bits.
+        low.checked_sub(FIRST_LINK).map_or(Self::Folder, |link| Self::Link(LinkId(link as u32)))
+    }
+
+    /// The node id of the folder of the views.
+    pub(crate) const FOLDER_ID: INodeNo = INodeNo(OWN | FOLDER);
+
+    /// The node id of the root of a view, as it is found in that folder.
+    pub(crate) fn root_id(view: ViewId) -> INodeNo {
+        INodeNo(OWN | ROOT_OF_VIEW | u64::from(view.number()))
+    }
+
+    /// The node id of a link.
+    pub(crate) fn link_id(link: LinkId) -> INodeNo {
+        INodeNo(OWN | (u64::from(link.0) + FIRST_LINK))
     }
 
     /// The node id of an inode; all roots have the id of the mount's root. `None` when the inode's
@@ -111,6 +147,19 @@ impl<V: Vfs> Nodes<V> {
         if counted < count { Err(Underflow { counted }) } else { Ok(()) }
     }
 
+    /// Forgets the nodes of a view that is gone: what was held for them is given back.
+    pub(crate) fn forget_view(&self, view: ViewId) {
+        let is_of_view =
+            |id: u64| matches!(Node::from_id(INodeNo(id)), Node::Of(v, _) if v == view);
+        for shard in &self.shards {
+            let mut nodes = shard.0.lock();
+            let ids: Vec<u64> = nodes.keys().copied().filter(|id| is_of_view(*id)).collect();
+            let gone: Vec<_> = ids.iter().filter_map(|id| nodes.remove(id)).collect();
+            drop(nodes);
+            drop(gone);
+        }
+    }
+
     /// The number of nodes that the kernel knows, without the root.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.lock().len()).sum()
@@ -175,6 +224,13 @@ mod tests {
             assert_eq!(Node::id(view, Ino(0)), None);
         }
         assert_eq!(Node::from_id(INodeNo::ROOT), Node::Root);
+        assert_eq!(Node::from_id(Node::FOLDER_ID), Node::Folder);
+        for view in [ViewId::FIRST, ViewId::new(1).unwrap(), last] {
+            assert_eq!(Node::from_id(Node::root_id(view)), Node::Of(view, Ino::ROOT));
+        }
+        for link in [LinkId(0), LinkId(1), LinkId(u32::MAX)] {
+            assert_eq!(Node::from_id(Node::link_id(link)), Node::Link(link));
+        }
         assert_eq!(
             Node::id(ViewId::FIRST, Ino(77)),
             Some(INodeNo(77)),

@@ -52,6 +52,8 @@ struct Batch {
 
 enum Message {
     Batch(Batch),
+    /// The root of a view that is gone, in the folder of the views.
+    Root(ViewId, mpsc::Sender<io::Result<()>>),
     End,
 }
 
@@ -80,11 +82,14 @@ impl Sent {
 
 impl Notifier {
     /// Starts the thread. It ends with [`Notifier::end`].
-    pub(crate) fn start(kernel: fuser::Notifier) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(
+        kernel: fuser::Notifier,
+        links: bool,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, messages) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("spfs-notify".into())
-            .spawn(move || serve(&kernel, &messages))?;
+            .spawn(move || serve(&kernel, links, &messages))?;
         Ok((Self { queue }, thread))
     }
 
@@ -111,17 +116,35 @@ impl Notifier {
         self.send(view, vec![Invalidation::Deleted { parent, child, name }])
     }
 
+    /// Makes the kernel forget the way to the root of a view that is gone.
+    pub(crate) fn forget_root(&self, view: ViewId) -> Sent {
+        let (done, sent) = mpsc::channel();
+        drop(self.queue.send(Message::Root(view, done)));
+        Sent(sent)
+    }
+
     /// Ends the thread once it has sent what was queued.
     pub(crate) fn end(&self) {
         drop(self.queue.send(Message::End));
     }
 }
 
-fn serve(kernel: &fuser::Notifier, messages: &mpsc::Receiver<Message>) {
-    while let Ok(Message::Batch(batch)) = messages.recv() {
+/// `links`: the root of the mount holds links, and those of the views are in the folder of the views.
+fn serve(kernel: &fuser::Notifier, links: bool, messages: &mpsc::Receiver<Message>) {
+    while let Ok(message) = messages.recv() {
+        let batch = match message {
+            Message::Batch(batch) => batch,
+            Message::Root(view, done) => {
+                let name = view.to_string();
+                let sent = kernel.inval_entry(Node::FOLDER_ID, OsStr::new(&name));
+                drop(done.send(known(sent)));
+                continue;
+            }
+            Message::End => return,
+        };
         let mut result = Ok(());
         for invalidation in &batch.what {
-            let sent = send(kernel, batch.view, invalidation);
+            let sent = send(kernel, links, batch.view, invalidation);
             if let Err(error) = &sent {
                 tracing::warn!(view = %batch.view, ?invalidation, %error, "notification failed");
             }
@@ -132,8 +155,16 @@ fn serve(kernel: &fuser::Notifier, messages: &mpsc::Receiver<Message>) {
     }
 }
 
-fn send(kernel: &fuser::Notifier, view: ViewId, what: &Invalidation) -> io::Result<()> {
+fn send(
+    kernel: &fuser::Notifier,
+    links: bool,
+    view: ViewId,
+    what: &Invalidation,
+) -> io::Result<()> {
     let id = |ino: Ino| -> io::Result<INodeNo> {
+        if links && ino == Ino::ROOT {
+            return Ok(Node::root_id(view));
+        }
         Node::id(view, ino).ok_or_else(|| io::Error::other(format!("no node id for inode {ino}")))
     };
     let sent = match what {
@@ -144,6 +175,10 @@ fn send(kernel: &fuser::Notifier, view: ViewId, what: &Invalidation) -> io::Resu
             kernel.delete(id(*parent)?, id(*child)?, os(name))
         }
     };
+    known(sent)
+}
+
+fn known(sent: io::Result<()>) -> io::Result<()> {
     match sent {
         // The mount has ended, or the kernel did not know the inode.
         Err(error) if ended(&error) => Ok(()),

@@ -12,13 +12,25 @@ use spfs_vfs::api::{Ino, Vfs};
 
 use crate::counters::Requests;
 use crate::edge::Edge;
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Sent};
 use crate::platform;
 use crate::server::Server;
 use crate::views::{Single, ViewId, Views};
 
 /// A year: nothing changes in a view without the kernel asking for it or being told.
 const TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How the root of a mount with several views shows each caller his own. It has no meaning for a
+/// mount with one view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootMode {
+    /// A name in the root is looked up in the caller's view each time.
+    Lookup,
+    /// A name in the root is a link, whose target the caller's view decides: `.rt/<view>/<name>`.
+    /// What is below has one path for all, also for those who open a program by its path on behalf
+    /// of another process.
+    Link,
+}
 
 /// How a mount is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +45,13 @@ pub struct Options {
     /// reading, and tells us of the time of every unlink, rename and link: one request each. So a
     /// mount that is mostly read is better off without. It stays so for the life of the mount.
     pub writeback: bool,
+    /// What the root shows.
+    pub root: RootMode,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, ttl: TTL, writeback: true }
+        Self { threads: None, ttl: TTL, writeback: true, root: RootMode::Lookup }
     }
 }
 
@@ -64,7 +78,7 @@ pub fn serve_views<W: Views>(
     device: OwnedFd,
     options: Options,
 ) -> io::Result<Session<W>> {
-    let edge = Arc::new(Edge::new(views, options.ttl)?);
+    let edge = Arc::new(Edge::new(views, options.ttl, options.root)?);
     let config = platform::session_config(options.threads);
     // Who may enter is the mount's to say (allow_other, user namespaces), not ours.
     let session = fuser::Session::from_fd(
@@ -74,7 +88,7 @@ pub fn serve_views<W: Views>(
         config,
     )?;
     edge.set_kernel(session.notifier());
-    let (notifier, notify_thread) = Notifier::start(session.notifier())?;
+    let (notifier, notify_thread) = Notifier::start(session.notifier(), edge.has_links())?;
     let end = Arc::new(End::default());
     let server = {
         let (notifier, end) = (notifier.clone(), Arc::clone(&end));
@@ -144,6 +158,13 @@ impl<W: Views> Session<W> {
     /// pages that have not come here: closing writes them.
     pub fn write_handles(&self, view: ViewId) -> Vec<Ino> {
         self.edge.writers(view)
+    }
+
+    /// Gives back what is held for the nodes of a view that was taken away, and makes the kernel
+    /// forget the path to it. Call it after the view is gone: see [`Views::view`].
+    pub fn forget_view(&self, view: ViewId) -> Sent {
+        self.edge.forget_view(view);
+        self.notifier.forget_root(view)
     }
 
     /// How many nodes the kernel knows, without the root.

@@ -18,8 +18,9 @@ impl ViewId {
     /// The only view of a mount with one view, and the default view of a routed one.
     pub const FIRST: Self = Self(0);
 
-    /// Views that a mount can have in its life: node ids leave 24 bits for them.
-    pub const COUNT: u32 = 1 << 24;
+    /// Views that a mount can have in its life: node ids leave 24 bits for them, and the last of
+    /// these numbers is that of the mount's own nodes.
+    pub const COUNT: u32 = (1 << 24) - 1;
 
     /// Numbers a view; `None` when the mount has used up its numbers.
     pub const fn new(number: u32) -> Option<Self> {

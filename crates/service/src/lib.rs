@@ -14,6 +14,7 @@ mod messages;
 mod mounted;
 mod proto;
 mod remount;
+mod router;
 mod serve;
 
 use std::io::Write;
@@ -24,6 +25,7 @@ use clap::Parser;
 pub use client::{Client, ClientError, ServiceStatus};
 pub use failure::{Failure, FailureCode};
 pub use launch::{DAEMON_NAME, Launch, LaunchError, Started, start_runtime_daemon};
+pub use router::{Emptied, RouteError, Router, RouterFigures};
 
 /// Runs the program `spfs-fuse`.
 pub fn main() -> ExitCode {

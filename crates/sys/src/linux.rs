@@ -7,4 +7,5 @@ pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod reflink;
 pub(crate) mod socket;
+pub(crate) mod watch;
 pub(crate) mod xattr;

@@ -7,6 +7,7 @@ pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod reflink;
 pub(crate) mod socket;
+pub(crate) mod watch;
 pub(crate) mod xattr;
 
 /// Reads a value of sysctl(3) into `value` and returns its length.

@@ -14,7 +14,12 @@ use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use crate::platform;
 
 mod spawn;
+mod watch;
 pub use spawn::{Detached, spawn_detached};
+pub use watch::{
+    Followed, Fork, Forks, Processes, System, Watcher, Woken, is_thread_of, process_of,
+    thread_number,
+};
 
 /// Names one process for as long as the machine runs, however often its pid is given away again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

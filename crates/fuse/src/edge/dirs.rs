@@ -14,6 +14,7 @@ use spfs_vfs::api::{self, Cookie, Ino, Vfs};
 
 use super::{At, Edge, Failure, Result};
 use crate::convert;
+use crate::node::Node;
 use crate::views::{Caller, Views};
 
 /// The position of the core's first entry: `.` and `..` stand before it.
@@ -61,6 +62,9 @@ impl<W: Views> Edge<W> {
         position: u64,
         reply: &mut ReplyDirectory,
     ) -> Result<()> {
+        if Node::from_id(id) == Node::Folder {
+            return Ok(());
+        }
         let dir = self.at(caller, id)?;
         for (next, name, id) in self.dots(&dir, id, position)? {
             if reply.add(id, next, FileType::Directory, OsStr::from_bytes(name)) {
@@ -72,8 +76,13 @@ impl<W: Views> Edge<W> {
             let found = Self::id(dir.view, entry.ino).and_then(|id| Ok((id, next(entry.cookie)?)));
             match found {
                 Ok((id, next)) => {
+                    let (id, kind) = if self.has_links() && dir.root {
+                        self.listed_link(entry.name.as_bytes(), id)
+                    } else {
+                        (id, convert::file_type(entry.file_type))
+                    };
                     let name = OsStr::from_bytes(entry.name.as_bytes());
-                    let full = reply.add(id, next, convert::file_type(entry.file_type), name);
+                    let full = reply.add(id, next, kind, name);
                     if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 }
                 Err(error) => {
@@ -94,6 +103,9 @@ impl<W: Views> Edge<W> {
         mut position: u64,
         reply: &mut impl Plus,
     ) -> Result<()> {
+        if Node::from_id(id) == Node::Folder {
+            return Ok(());
+        }
         let dir = self.at(caller, id)?;
         for (next, name, id) in self.dots(&dir, id, position)? {
             let attr = convert::bare_attr(id, FileType::Directory);
@@ -128,6 +140,14 @@ impl<W: Views> Edge<W> {
                 let name = OsStr::from_bytes(&chunk.names[name_start..entry.name_end]);
                 name_start = entry.name_end;
                 match dir.vfs().getattr(entry.ino) {
+                    Ok(attr) if dir.root && self.has_links() => {
+                        let link = self.link_entry(dir, name.as_bytes(), &attr)?;
+                        let (id, ttl) = (link.attr.ino, link.entry_ttl);
+                        if !reply.add(entry.position, name, ttl, &link.attr) {
+                            self.forget(id, 1);
+                            return Ok(());
+                        }
+                    }
                     Ok(attr) => {
                         let id = Self::id(dir.view, attr.ino)?;
                         let ttl = self.attr_ttl(dir.root);

@@ -18,6 +18,7 @@ mod caching;
 mod core;
 mod files;
 mod lifecycle;
+mod links;
 mod listing;
 mod mapping;
 mod names;

@@ -13,7 +13,7 @@ use spfs_vfs::api::{Ino, NameBuf, SetAttr, Vfs};
 use crate::support::{self, Mounted, NOBODY, VIEW, Watched};
 
 /// Each user has a view; users without one share the first.
-struct ByUser {
+pub(crate) struct ByUser {
     views: Vec<(u32, Arc<Watched>)>,
 }
 
@@ -33,8 +33,8 @@ impl Views for ByUser {
     }
 }
 
-struct Two {
-    mount: Mounted<Watched, ByUser>,
+pub(crate) struct Two {
+    pub(crate) mount: Mounted<Watched, ByUser>,
     other: Arc<Watched>,
 }
 
@@ -44,16 +44,20 @@ const OTHER: ViewId = match ViewId::new(1) {
 };
 
 fn two() -> Option<Two> {
+    two_with(Options::default())
+}
+
+pub(crate) fn two_with(options: Options) -> Option<Two> {
     let new = || Arc::new(Watched::new(ModelFs::with_system_clock()));
     let (first, other) = (new(), new());
     let views = ByUser { views: vec![(0, Arc::clone(&first)), (NOBODY, Arc::clone(&other))] };
-    let mount = support::mount_views(views, first, Options::default())?;
+    let mount = support::mount_views(views, first, options)?;
     Some(Two { mount, other })
 }
 
 impl Two {
     /// Runs a shell command in the mount as the user of the other view.
-    fn other(&self, script: &str) -> Output {
+    pub(crate) fn other(&self, script: &str) -> Output {
         Command::new("sh")
             .args(["-c", script])
             .current_dir(self.mount.root())
@@ -63,7 +67,7 @@ impl Two {
             .unwrap()
     }
 
-    fn other_says(&self, script: &str) -> String {
+    pub(crate) fn other_says(&self, script: &str) -> String {
         let output = self.other(script);
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
