@@ -18,6 +18,7 @@ mod roots;
 mod run;
 mod sharing;
 mod upstream;
+mod volumes;
 
 /// Every file of this folder is a module of this binary.
 #[test]
