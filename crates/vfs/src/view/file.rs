@@ -67,7 +67,12 @@ impl Drop for OpenFile {
 
 impl File for OpenFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        self.view.read_ahead_of(self.cell.ino);
         self.cell.read(&self.view.store, offset, buf)
+    }
+
+    fn read_now(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>> {
+        self.cell.read_now(&self.view.store, offset, buf)
     }
 
     /// Writing goes on after edit mode went off: these are pages that were written before.
@@ -81,6 +86,9 @@ impl File for OpenFile {
         }
         let _recording = self.view.recording.read();
         let fresh = self.cell.write(&self.view.store, offset, data, self.view.clock.now())?;
+        if fresh {
+            self.view.read_ahead_of(self.cell.ino);
+        }
         self.changed(fresh)
     }
 
