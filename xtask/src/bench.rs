@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Result;
-use crate::run::{Spfs, check, root, shell};
+use crate::run::{Spfs, check, output, root, shell};
+
+mod table;
+mod volume;
+
+use table::{Kind, Table};
+use volume::Volume;
 
 /// What to time.
 #[derive(clap::Args)]
@@ -13,61 +19,74 @@ pub(crate) struct Args {
     /// The benchmark program
     #[arg(long, default_value = "../shared/bench/cowbench.py")]
     program: PathBuf,
-    /// Where to work: a disk, not a tmpfs, with 8 GiB free
+    /// Where to work: a disk, not a tmpfs, with 16 GiB free
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Only these: ours, overlay, fuse-overlayfs
-    #[arg(long, value_delimiter = ',', default_value = "overlay,fuse-overlayfs,ours")]
-    only: Vec<String>,
-    /// Rounds; the table shows each
-    #[arg(long, default_value_t = 1)]
+    /// Only these
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["overlay", "fuse-overlayfs", "ours"])]
+    only: Vec<Kind>,
+    /// Rounds; the least of each workload counts
+    #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
 
+/// Runs every kind of mount in turn, `rounds` times, each time on a fresh copy of one volume: what an
+/// earlier run left on a disk changes the figures (ext4 gives the number of a removed inode again only
+/// after minutes, and steps over each such number when it looks for a free one).
 pub(crate) fn bench(args: &Args) -> Result {
     let program = root().join(&args.program).canonicalize()?;
-    let spfs = Spfs::new(args.dir.as_deref())?;
-    let dir = spfs.dir.path();
-    let lower = dir.join("lower");
-    println!("making the base tree …");
-    check(Command::new("python3").arg(&program).arg("make").arg(&lower))?;
-    println!("committing it …");
-    spfs.run(["commit", "--path", &lower.to_string_lossy(), "-t", "bench/base"])?;
-    let mut tables = Vec::new();
-    for round in 0..args.rounds {
+    let mut spfs = Spfs::new(args.dir.as_deref())?;
+    let volume = Volume::new(spfs.dir.path())?;
+    spfs.storage = volume.mounted().join("storage");
+    let lower = volume.mounted().join("lower");
+    {
+        let _mounted = volume.mount_original()?;
+        println!("making the base tree …");
+        check(Command::new("python3").arg(&program).arg("make").arg(&lower))?;
+        println!("committing it …");
+        spfs.run(["commit", "--path", &lower.to_string_lossy(), "-t", "bench/base"])?;
+    }
+    let mut table = Table::default();
+    for round in 1..=args.rounds {
         for kind in &args.only {
-            println!("== {kind}, round {}", round + 1);
-            let json = dir.join(format!("{kind}-{}.json", round + 1));
-            time(kind, &spfs, &program, &lower, &json)?;
-            tables.push(json);
+            println!("== {kind}, round {round} of {}", args.rounds);
+            let json = spfs.dir.path().join("figures.json");
+            let _mounted = volume.mount_copy()?;
+            time(*kind, &spfs, &program, &volume, &json)?;
+            table.add(*kind, &fs::read_to_string(&json)?)?;
         }
     }
-    check(Command::new("python3").arg(&program).arg("table").args(&tables))
+    println!("\n{}", machine()?);
+    print!("{table}");
+    Ok(())
 }
 
-fn time(kind: &str, spfs: &Spfs, program: &Path, lower: &Path, json: &Path) -> Result {
-    let run = format!("python3 {} run", program.display());
-    let json = json.display();
-    match kind {
-        "ours" => spfs.edit("bench/base", &format!("{run} /spfs --json {json}")),
-        "overlay" | "fuse-overlayfs" => {
-            let work = spfs.dir.path().join(format!("{kind}-work"));
-            fs::create_dir_all(&work)?;
-            let mount = if kind == "overlay" {
-                "mount -t overlay overlay -o lowerdir=$LOWER,upperdir=$PWD/upper,workdir=$PWD/work merged"
-            } else {
-                "fuse-overlayfs -o lowerdir=$LOWER,upperdir=$PWD/upper,workdir=$PWD/work merged"
-            };
-            let script = format!(
-                "cd {}; mkdir -p upper work merged; {mount}
-                 trap 'cd /; umount {}/merged; rm -rf {}' EXIT
-                 {run} merged --json {json}",
-                work.display(),
-                work.display(),
-                work.display(),
-            );
-            check(shell(&script).env("LOWER", lower))
-        }
-        other => Err(format!("unknown kind {other}").into()),
-    }
+/// What the figures depend on.
+fn machine() -> Result<String> {
+    let kernel = output(Command::new("uname").args(["-sr"]))?;
+    let processors = std::thread::available_parallelism()?;
+    let fuse_overlayfs =
+        output(&mut shell("fuse-overlayfs --version 2>/dev/null | grep ^fuse-over"))
+            .unwrap_or_else(|_| "no fuse-overlayfs".to_owned());
+    Ok(format!(
+        "{}, {processors} processors, ext4 on a loop device, {}",
+        kernel.trim(),
+        fuse_overlayfs.trim()
+    ))
+}
+
+fn time(kind: Kind, spfs: &Spfs, program: &Path, volume: &Volume, json: &Path) -> Result {
+    let (run, json) = (format!("python3 {} run", program.display()), json.display());
+    let mount = match kind {
+        Kind::Ours => return spfs.edit("bench/base", &format!("{run} /spfs --json {json}")),
+        Kind::Overlay => "mount -t overlay overlay",
+        Kind::FuseOverlayfs => "fuse-overlayfs",
+    };
+    let script = format!(
+        "mkdir $DIR/work; cd $DIR/work; mkdir upper work merged
+         {mount} -o lowerdir=$DIR/lower,upperdir=$PWD/upper,workdir=$PWD/work merged
+         trap 'cd /; umount $DIR/work/merged' EXIT
+         {run} merged --json {json}"
+    );
+    check(shell(&script).env("DIR", volume.mounted()))
 }

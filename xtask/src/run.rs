@@ -51,6 +51,8 @@ pub(crate) fn build_spfs() -> Result<PathBuf> {
 /// `spfs` with a storage root of its own.
 pub(crate) struct Spfs {
     program: PathBuf,
+    /// The storage root.
+    pub(crate) storage: PathBuf,
     /// Holds the storage and whatever a task needs; removed at the end.
     pub(crate) dir: TempDir,
 }
@@ -62,7 +64,7 @@ impl Spfs {
             Some(parent) => TempDir::with_prefix_in("spfs-xtask-", parent)?,
             None => TempDir::with_prefix("spfs-xtask-")?,
         };
-        Ok(Self { program: build_spfs()?, dir })
+        Ok(Self { program: build_spfs()?, storage: dir.path().join("storage"), dir })
     }
 
     /// A call of `spfs`.
@@ -70,7 +72,7 @@ impl Spfs {
         let mut command = Command::new(&self.program);
         command
             .args(args)
-            .env("SPFS_STORAGE_ROOT", self.dir.path().join("storage"))
+            .env("SPFS_STORAGE_ROOT", &self.storage)
             .env("HOME", self.dir.path())
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"))
             .env("SPFS", &self.program);

@@ -18,12 +18,27 @@ pub(crate) struct Content {
 impl Content {
     /// Reads up to `size` bytes.
     pub(crate) fn read(file: &impl File, offset: u64, size: usize) -> Result<Self> {
-        let mut content = Self { buffer: BUFFER.take(), len: 0 };
-        if content.buffer.len() < size {
-            content.buffer.resize(size, 0);
-        }
+        let mut content = Self::with_room(size);
         content.len = file.read_at(offset, &mut content.buffer[..size])?;
         Ok(content)
+    }
+
+    /// As [`Content::read`]; `None` when that might have to wait.
+    pub(crate) fn read_now(file: &impl File, offset: u64, size: usize) -> Result<Option<Self>> {
+        let mut content = Self::with_room(size);
+        let len = file.read_now(offset, &mut content.buffer[..size])?;
+        Ok(len.map(|len| {
+            content.len = len;
+            content
+        }))
+    }
+
+    fn with_room(size: usize) -> Self {
+        let mut buffer = BUFFER.take();
+        if buffer.len() < size {
+            buffer.resize(size, 0);
+        }
+        Self { buffer, len: 0 }
     }
 }
 

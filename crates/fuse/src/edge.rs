@@ -444,6 +444,17 @@ impl<W: Views> Edge<W> {
         Ok(Content::read(&handle.file, offset, size as usize)?)
     }
 
+    /// As [`Edge::read`]; `None` when that might have to wait.
+    pub(crate) fn read_now(
+        &self,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+    ) -> Result<Option<Content>> {
+        let handle = self.handle(fh)?;
+        Ok(Content::read_now(&handle.file, offset, size as usize)?)
+    }
+
     /// Whether the kernel may hold content of this open file that has not come here.
     pub(crate) fn may_be_dirty(&self, fh: FileHandle) -> bool {
         self.handles.get(fh).is_some_and(|handle| self.handles.is_written(handle.view, handle.ino))

@@ -12,6 +12,7 @@ mod convert;
 mod counters;
 mod edge;
 mod errno;
+mod gate;
 mod handle;
 mod links;
 mod node;

@@ -169,7 +169,8 @@ macro_rules! platform_operations {
 
         /// Nothing here was ever backed up.
         fn getxtimes(&self, req: &Request, id: INodeNo, reply: fuser::ReplyXTimes) {
-            match self.call(Op::Getxtimes, id, |edge| edge.getattr(caller(req), id)) {
+            let turn = self.turn(Op::Getxtimes);
+            match self.call(&turn, id, |edge| edge.getattr(caller(req), id)) {
                 Ok((attr, _)) => reply.xtimes(SystemTime::UNIX_EPOCH, attr.crtime),
                 Err(errno) => reply.error(errno),
             }

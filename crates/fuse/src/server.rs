@@ -21,6 +21,7 @@ use crate::convert;
 use crate::counters::Op;
 use crate::edge::{self, Edge, Entry, Failure, Found, Result, Xattr};
 use crate::errno;
+use crate::gate::{Gate, Turn};
 use crate::platform;
 use crate::session::Options;
 use crate::views::{Caller, Views};
@@ -35,34 +36,40 @@ const NAME_MAX: u32 = 255;
 pub(crate) struct Server<W: Views> {
     edge: Arc<Edge<W>>,
     options: Options,
+    gate: Arc<Gate>,
 }
 
 impl<W: Views> Server<W> {
-    pub(crate) fn new(edge: Arc<Edge<W>>, options: Options) -> Self {
-        Self { edge, options }
+    pub(crate) fn new(edge: Arc<Edge<W>>, options: Options, gate: Arc<Gate>) -> Self {
+        Self { edge, options, gate }
     }
 
-    /// Counts a request and carries it out; what goes wrong on our side is logged.
+    /// Counts a request. What is returned is to be dropped after the answer is sent: so it comes
+    /// first in each callback.
+    fn turn(&self, op: Op) -> (Turn<'_>, Op) {
+        self.edge.counters.add(op, 1);
+        (self.gate.begin(), op)
+    }
+
+    /// Carries a request out; what goes wrong on our side is logged.
     fn call<T>(
         &self,
-        op: Op,
+        (_, op): &(Turn<'_>, Op),
         id: INodeNo,
         work: impl FnOnce(&Edge<W>) -> Result<T>,
     ) -> Result<T, Errno> {
-        self.edge.counters.add(op, 1);
-        carry_out(op, id, || work(&self.edge))
+        carry_out(*op, id, || work(&self.edge))
     }
 
     /// As `call`, on a thread of the pool if `waits`, with `answer` to send the result.
     fn call_slow<T: 'static>(
         &self,
-        op: Op,
+        &(_, op): &(Turn<'_>, Op),
         id: INodeNo,
         waits: bool,
         work: impl FnOnce(&Edge<W>) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
-        self.edge.counters.add(op, 1);
         if !waits {
             return answer(carry_out(op, id, || work(&self.edge)));
         }
@@ -70,7 +77,7 @@ impl<W: Views> Server<W> {
         self.edge.pool.run(move || answer(carry_out(op, id, || work(&edge))));
     }
 
-    /// Counts a request that we refuse, always with the same answer.
+    /// Counts a request that we refuse, always with the same answer and but once or seldom.
     fn refuse(&self, op: Op, errno: Errno) -> Errno {
         self.edge.counters.add(op, 1);
         errno
@@ -144,8 +151,9 @@ impl<W: Views> Filesystem for Server<W> {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let turn = self.turn(Op::Lookup);
         let found =
-            self.call(Op::Lookup, parent, |edge| edge.lookup(caller(req), parent, name.as_bytes()));
+            self.call(&turn, parent, |edge| edge.lookup(caller(req), parent, name.as_bytes()));
         match found {
             Ok(Found::Entry(entry)) => answer_entry(reply, Ok(entry)),
             // Node id 0 means that there is nothing, and that the kernel may remember so.
@@ -164,7 +172,8 @@ impl<W: Views> Filesystem for Server<W> {
     }
 
     fn getattr(&self, req: &Request, id: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let attr = self.call(Op::Getattr, id, |edge| edge.getattr(caller(req), id));
+        let turn = self.turn(Op::Getattr);
+        let attr = self.call(&turn, id, |edge| edge.getattr(caller(req), id));
         answer_attr(reply, attr);
     }
 
@@ -186,6 +195,7 @@ impl<W: Views> Filesystem for Server<W> {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let turn = self.turn(Op::Setattr);
         let set = SetAttr {
             perm: mode.map(convert::permissions),
             uid,
@@ -198,13 +208,14 @@ impl<W: Views> Filesystem for Server<W> {
             kill_privileges: false,
         };
         let caller = caller(req);
-        let attr = self
-            .call(Op::Setattr, id, |edge| edge.setattr(caller, id, edge::set_attr(caller, set)));
+        let attr =
+            self.call(&turn, id, |edge| edge.setattr(caller, id, edge::set_attr(caller, set)));
         answer_attr(reply, attr);
     }
 
     fn readlink(&self, req: &Request, id: INodeNo, reply: ReplyData) {
-        match self.call(Op::Readlink, id, |edge| edge.readlink(caller(req), id)) {
+        let turn = self.turn(Op::Readlink);
+        match self.call(&turn, id, |edge| edge.readlink(caller(req), id)) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
@@ -220,7 +231,8 @@ impl<W: Views> Filesystem for Server<W> {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let entry = self.call(Op::Mknod, parent, |edge| {
+        let turn = self.turn(Op::Mknod);
+        let entry = self.call(&turn, parent, |edge| {
             let kind = convert::new_kind(mode, rdev).ok_or(Errno::EINVAL)?;
             let perm = convert::permissions(mode & !umask);
             edge.make(caller(req), parent, name.as_bytes(), kind, perm)
@@ -237,22 +249,25 @@ impl<W: Views> Filesystem for Server<W> {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let turn = self.turn(Op::Mkdir);
         let perm = convert::permissions(mode & !umask);
-        let entry = self.call(Op::Mkdir, parent, |edge| {
+        let entry = self.call(&turn, parent, |edge| {
             edge.make(caller(req), parent, name.as_bytes(), NewKind::Directory, perm)
         });
         answer_entry(reply, entry);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.call(Op::Unlink, parent, |edge| {
+        let turn = self.turn(Op::Unlink);
+        let result = self.call(&turn, parent, |edge| {
             edge.remove(caller(req), parent, name.as_bytes(), Remove::File)
         });
         answer_empty(reply, result);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.call(Op::Rmdir, parent, |edge| {
+        let turn = self.turn(Op::Rmdir);
+        let result = self.call(&turn, parent, |edge| {
             edge.remove(caller(req), parent, name.as_bytes(), Remove::Directory)
         });
         answer_empty(reply, result);
@@ -266,7 +281,8 @@ impl<W: Views> Filesystem for Server<W> {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let entry = self.call(Op::Symlink, parent, |edge| {
+        let turn = self.turn(Op::Symlink);
+        let entry = self.call(&turn, parent, |edge| {
             let kind = NewKind::Symlink(target.as_os_str().as_bytes());
             edge.make(caller(req), parent, link_name.as_bytes(), kind, 0o777)
         });
@@ -283,7 +299,8 @@ impl<W: Views> Filesystem for Server<W> {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let result = self.call(Op::Rename, parent, |edge| {
+        let turn = self.turn(Op::Rename);
+        let result = self.call(&turn, parent, |edge| {
             let (from, to) = ((parent, name.as_bytes()), (newparent, newname.as_bytes()));
             edge.rename(caller(req), from, to, platform::replace(name, flags)?)
         });
@@ -298,15 +315,17 @@ impl<W: Views> Filesystem for Server<W> {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let entry = self
-            .call(Op::Link, id, |edge| edge.link(caller(req), id, newparent, newname.as_bytes()));
+        let turn = self.turn(Op::Link);
+        let entry =
+            self.call(&turn, id, |edge| edge.link(caller(req), id, newparent, newname.as_bytes()));
         answer_entry(reply, entry);
     }
 
     fn open(&self, req: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let turn = self.turn(Op::Open);
         let caller = caller(req);
         self.call_slow(
-            Op::Open,
+            &turn,
             id,
             platform::POOLED_PAYLOADS,
             move |edge| edge.open(caller, id, flags),
@@ -329,8 +348,14 @@ impl<W: Views> Filesystem for Server<W> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let turn = self.turn(Op::Read);
+        match self.call(&turn, id, |edge| edge.read_now(fh, offset, size)) {
+            Ok(Some(content)) => return reply.data(&content),
+            Ok(None) => turn.0.may_wait(),
+            Err(errno) => return reply.error(errno),
+        }
         self.call_slow(
-            Op::Read,
+            &turn,
             id,
             platform::POOLED_PAYLOADS,
             move |edge| edge.read(fh, offset, size),
@@ -353,9 +378,10 @@ impl<W: Views> Filesystem for Server<W> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let turn = self.turn(Op::Write);
         let kill = platform::kill_on_write(write_flags, caller(req));
         let collected = platform::is_collected(write_flags, &self.options);
-        let written = self.call(Op::Write, id, |edge| {
+        let written = self.call(&turn, id, |edge| {
             if collected && !kill {
                 edge.write_back(fh, offset, data)
             } else {
@@ -391,7 +417,8 @@ impl<W: Views> Filesystem for Server<W> {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let result = self.call(Op::Release, id, |edge| edge.release(fh));
+        let turn = self.turn(Op::Release);
+        let result = self.call(&turn, id, |edge| edge.release(fh));
         answer_empty(reply, result);
     }
 
@@ -403,8 +430,9 @@ impl<W: Views> Filesystem for Server<W> {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let turn = self.turn(Op::Fsync);
         let work = move |edge: &Edge<W>| Ok(edge.handle(fh)?.file.sync()?);
-        self.call_slow(Op::Fsync, id, true, work, |result| answer_empty(reply, result));
+        self.call_slow(&turn, id, true, work, |result| answer_empty(reply, result));
     }
 
     fn opendir(&self, _req: &Request, _id: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -429,8 +457,8 @@ impl<W: Views> Filesystem for Server<W> {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed =
-            self.call(Op::Readdir, id, |edge| edge.readdir(caller(req), id, offset, &mut reply));
+        let turn = self.turn(Op::Readdir);
+        let listed = self.call(&turn, id, |edge| edge.readdir(caller(req), id, offset, &mut reply));
         match listed {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
@@ -445,9 +473,9 @@ impl<W: Views> Filesystem for Server<W> {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let listed = self.call(Op::Readdirplus, id, |edge| {
-            edge.readdirplus(caller(req), id, offset, &mut reply)
-        });
+        let turn = self.turn(Op::Readdirplus);
+        let listed =
+            self.call(&turn, id, |edge| edge.readdirplus(caller(req), id, offset, &mut reply));
         match listed {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
@@ -474,13 +502,15 @@ impl<W: Views> Filesystem for Server<W> {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        let turn = self.turn(Op::Fsyncdir);
         let caller = caller(req);
         let work = move |edge: &Edge<W>| edge.sync(caller, id);
-        self.call_slow(Op::Fsyncdir, id, true, work, |result| answer_empty(reply, result));
+        self.call_slow(&turn, id, true, work, |result| answer_empty(reply, result));
     }
 
     fn statfs(&self, req: &Request, id: INodeNo, reply: ReplyStatfs) {
-        match self.call(Op::Statfs, id, |edge| edge.statfs(caller(req), id)) {
+        let turn = self.turn(Op::Statfs);
+        match self.call(&turn, id, |edge| edge.statfs(caller(req), id)) {
             Ok(figures) => reply.statfs(
                 figures.blocks,
                 figures.blocks_free,
@@ -505,7 +535,8 @@ impl<W: Views> Filesystem for Server<W> {
         position: u32,
         reply: ReplyEmpty,
     ) {
-        let result = self.call(Op::Setxattr, id, |edge| {
+        let turn = self.turn(Op::Setxattr);
+        let result = self.call(&turn, id, |edge| {
             if position != 0 {
                 // Parts of a resource fork (macOS): fuser hides the position on reading, so what
                 // was written in parts could not be read so.
@@ -517,19 +548,22 @@ impl<W: Views> Filesystem for Server<W> {
     }
 
     fn getxattr(&self, req: &Request, id: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self
-            .call(Op::Getxattr, id, |edge| edge.getxattr(caller(req), id, name.as_bytes(), size));
+        let turn = self.turn(Op::Getxattr);
+        let value =
+            self.call(&turn, id, |edge| edge.getxattr(caller(req), id, name.as_bytes(), size));
         answer_xattr(reply, value);
     }
 
     fn listxattr(&self, req: &Request, id: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self.call(Op::Listxattr, id, |edge| edge.listxattr(caller(req), id, size));
+        let turn = self.turn(Op::Listxattr);
+        let names = self.call(&turn, id, |edge| edge.listxattr(caller(req), id, size));
         answer_xattr(reply, names);
     }
 
     fn removexattr(&self, req: &Request, id: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self
-            .call(Op::Removexattr, id, |edge| edge.removexattr(caller(req), id, name.as_bytes()));
+        let turn = self.turn(Op::Removexattr);
+        let result =
+            self.call(&turn, id, |edge| edge.removexattr(caller(req), id, name.as_bytes()));
         answer_empty(reply, result);
     }
 
@@ -548,8 +582,9 @@ impl<W: Views> Filesystem for Server<W> {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let turn = self.turn(Op::Create);
         let perm = convert::permissions(mode & !umask);
-        let created = self.call(Op::Create, parent, |edge| {
+        let created = self.call(&turn, parent, |edge| {
             edge.create(caller(req), parent, name.as_bytes(), perm, OpenFlags(flags))
         });
         match created {
@@ -637,7 +672,8 @@ impl<W: Views> Filesystem for Server<W> {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let result = self.call(Op::Fallocate, id, |edge| {
+        let turn = self.turn(Op::Fallocate);
+        let result = self.call(&turn, id, |edge| {
             let how = platform::allocate(mode)?;
             Ok(edge.handle(fh)?.file.allocate(offset, length, how)?)
         });
@@ -653,11 +689,12 @@ impl<W: Views> Filesystem for Server<W> {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let turn = self.turn(Op::Lseek);
         // The kernel asks without having written back what it holds (fuse_lseek), and would take
         // data for a hole: cp(1) and tar(1) then leave it out.
         let dirty = self.edge.may_be_dirty(fh);
         self.call_slow(
-            Op::Lseek,
+            &turn,
             id,
             dirty,
             move |edge| {

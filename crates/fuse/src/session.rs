@@ -12,6 +12,7 @@ use spfs_vfs::api::{Ino, Vfs};
 
 use crate::counters::Requests;
 use crate::edge::Edge;
+use crate::gate::Gate;
 use crate::notify::{Notifier, Sent};
 use crate::platform;
 use crate::server::Server;
@@ -80,15 +81,18 @@ pub fn serve_views<W: Views>(
 ) -> io::Result<Session<W>> {
     let edge = Arc::new(Edge::new(views, options.ttl, options.root)?);
     let config = platform::session_config(options.threads);
+    let several = config.n_threads.is_some_and(|threads| threads > 1);
+    let gate = Arc::new(Gate::default());
     // Who may enter is the mount's to say (allow_other, user namespaces), not ours.
     let session = fuser::Session::from_fd(
-        Server::new(Arc::clone(&edge), options),
+        Server::new(Arc::clone(&edge), options, Arc::clone(&gate)),
         device,
         fuser::SessionACL::All,
         config,
     )?;
     edge.set_kernel(session.notifier());
     let (notifier, notify_thread) = Notifier::start(session.notifier(), edge.has_links())?;
+    let deputy = several.then(|| gate.start()).transpose()?;
     let end = Arc::new(End::default());
     let server = {
         let (notifier, end) = (notifier.clone(), Arc::clone(&end));
@@ -98,6 +102,10 @@ pub fn serve_views<W: Views>(
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
                 result => result,
             };
+            gate.end();
+            if let Some(deputy) = deputy {
+                drop(deputy.join());
+            }
             notifier.end();
             drop(notify_thread.join());
             end.reach(result);

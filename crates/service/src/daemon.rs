@@ -175,6 +175,9 @@ impl Opened {
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|source| DaemonError::Listen { socket, source })?;
         let view = Arc::clone(live.view());
+        if let Err(error) = view.start_reading_ahead() {
+            tracing::warn!(%error, "small files are not read ahead");
+        }
         let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
         live.started(entered.pid, &entered.namespace)?;

@@ -102,6 +102,21 @@ pub fn sync_all(file: &File) -> io::Result<()> {
     platform::files::sync_all(file)
 }
 
+/// Reads at `offset` what memory holds, and returns how many bytes; `None` where that would have to
+/// wait for a disk or a server, or the system cannot tell.
+///
+/// # Errors
+/// When reading fails.
+pub fn read_now(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    platform::files::read_now(file, buffer, offset)
+}
+
+/// Begins to bring the first `len` bytes of a file into memory, without waiting for them; nothing
+/// where the system does not do that.
+pub fn will_need(file: &File, len: u64) {
+    platform::files::will_need(file, len);
+}
+
 /// Makes everything on the volume of `file` survive a power loss.
 ///
 /// # Errors

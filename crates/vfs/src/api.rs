@@ -363,6 +363,13 @@ pub trait File: Send + Sync + 'static {
     /// the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
 
+    /// Reads as [`File::read_at`] does, but only what is at hand; `None` when it might have to wait
+    /// for a disk or another machine.
+    fn read_now(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>> {
+        let _ = (offset, buf);
+        Ok(None)
+    }
+
     /// Writes all of `data` at `offset`. `kill_privileges`: see [`SetAttr::kill_privileges`].
     fn write_at(&self, offset: u64, data: &[u8], kill_privileges: bool) -> Result<()>;
 

@@ -4,6 +4,7 @@
 //! ends translate, and the layers' bytes come through [`Payloads`].
 #![forbid(unsafe_code)]
 
+mod ahead;
 pub mod api;
 mod cell;
 mod extents;

@@ -45,6 +45,11 @@ pub trait Scratch: fmt::Debug + Send + Sync {
 pub trait ScratchFile: fmt::Debug + Send + Sync {
     /// Reads at an offset; fewer bytes only at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads what memory holds; `None` when it might have to wait.
+    fn read_now(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        let _ = (buf, offset);
+        Ok(None)
+    }
     /// Writes all bytes at an offset.
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// Sets the length.
@@ -163,6 +168,10 @@ struct DirScratchFile {
 impl ScratchFile for DirScratchFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         read_full(&self.file, buf, offset)
+    }
+
+    fn read_now(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        spfs_sys::files::read_now(&self.file, buf, offset)
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {

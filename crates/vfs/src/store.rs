@@ -25,6 +25,9 @@ pub trait Payloads: Send + Sync {
 /// hardened systems allow, and the daemon raises a lower soft limit.
 const OPEN_FILES_MAX: usize = 2048;
 
+/// How many scratch files a sync removes itself: a few may free much, and that at once.
+const REMOVED_AT_ONCE: usize = 32;
+
 /// Bytes and their durability.
 pub(crate) struct Store {
     payloads: Arc<dyn Payloads>,
@@ -40,6 +43,9 @@ pub(crate) struct Upper {
     next: AtomicU64,
     /// Scratch files to be removed after the next sync of the journal.
     doomed: Mutex<Vec<ScratchId>>,
+    /// Scratch files that nothing durable needs any more, to be removed when there is time: a
+    /// thousand of them take longer than the fsync(2) that made them so.
+    removable: Mutex<Vec<ScratchId>>,
     /// The volume can share blocks between payloads and scratch files, as far as is known.
     clones: AtomicBool,
 }
@@ -60,6 +66,15 @@ impl Store {
         self.upper.as_ref().ok_or(Error::ReadOnly)
     }
 
+    /// A payload that is open already.
+    pub(crate) fn open_payload(&self, digest: &Digest) -> Option<Arc<File>> {
+        self.open_payloads.get(digest)
+    }
+
+    pub(crate) fn payloads(&self) -> &Arc<dyn Payloads> {
+        &self.payloads
+    }
+
     /// An open payload.
     pub(crate) fn payload(&self, digest: &Digest) -> Result<Arc<File>> {
         self.open_payloads
@@ -76,6 +91,7 @@ impl Upper {
             open_files: Cache::new(OPEN_FILES_MAX / 2),
             next: AtomicU64::new(next),
             doomed: Mutex::default(),
+            removable: Mutex::default(),
             clones: AtomicBool::new(true),
         }
     }
@@ -108,17 +124,34 @@ impl Upper {
         self.doomed.lock().push(id);
     }
 
-    /// Makes the journal durable, and removes what it needed before.
+    /// Makes the journal durable. What it needed before is removed, as far as that is quickly
+    /// done; [`Upper::tidy`] does the rest.
     pub(crate) fn sync_journal(&self) -> Result<()> {
         let doomed = std::mem::take(&mut *self.doomed.lock());
         if let Err(error) = self.journal.sync() {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }
-        for id in doomed {
-            self.remove_now(id);
-        }
+        self.removable.lock().extend(doomed);
+        self.remove_some(REMOVED_AT_ONCE);
         Ok(())
+    }
+
+    /// Removes all scratch files that are not needed any more; returns whether there were any.
+    pub(crate) fn tidy(&self) -> bool {
+        self.remove_some(usize::MAX)
+    }
+
+    fn remove_some(&self, most: usize) -> bool {
+        let ids = {
+            let mut removable = self.removable.lock();
+            let kept = removable.len().saturating_sub(most);
+            removable.split_off(kept)
+        };
+        for id in &ids {
+            self.remove_now(*id);
+        }
+        !ids.is_empty()
     }
 
     /// Removes a scratch file no record has named. That it stays behind harms nothing: the next
@@ -143,6 +176,11 @@ impl Upper {
             }
             Err(error) => Err(Error::scratch("clone a payload", error)),
         }
+    }
+
+    /// A scratch file that is open already.
+    pub(crate) fn open_file(&self, id: ScratchId) -> Option<Arc<dyn ScratchFile>> {
+        self.open_files.get(&id)
     }
 
     /// Appends a record; [`Journal::flush`] hands it to the system.

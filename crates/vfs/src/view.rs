@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use spfs_model::{Digest, MergedTree, Name};
 
+use crate::ahead::Ahead;
 use crate::api::{
     Access, Attr, Cookie, DirEntry, Error, FileType, Ino, New, NewKind, Owner, Remove, Replace,
     Result, SetAttr, Statfs, Timestamp, Vfs, XattrMode,
@@ -25,6 +26,7 @@ use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
 use crate::store::{Payloads, Store, Upper};
 
+mod ahead;
 mod attributes;
 mod commit;
 mod compact;
@@ -105,6 +107,8 @@ pub struct View {
     /// One commit, reset or compaction at a time; taken before all other locks.
     changing: Mutex<Stack>,
     dir: Option<PathBuf>,
+    /// Leaf: reads ahead across files, once somebody wants that.
+    ahead: OnceLock<Ahead>,
 }
 
 /// What the journal knows of the stack.
@@ -151,6 +155,7 @@ impl View {
             unsynced: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),
+            ahead: OnceLock::new(),
         }
     }
 

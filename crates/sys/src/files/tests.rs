@@ -162,3 +162,18 @@ fn the_figures_of_a_volume_make_sense() {
     assert_eq!((open.block_size, open.blocks), (figures.block_size, figures.blocks));
     assert!(statvfs(&dir.path().join("missing")).is_err());
 }
+
+#[test]
+fn what_memory_holds_is_read_at_once_or_not_at_all() {
+    let file = file_of(b"content");
+    will_need(&file, 7);
+    let mut buffer = [0; 10];
+    for (offset, expected) in [(0, &b"content"[..]), (3, b"tent"), (7, b""), (100, b"")] {
+        if let Some(count) = read_now(&file, &mut buffer, offset).unwrap() {
+            assert_eq!(buffer[..count], *expected);
+        }
+    }
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let unreadable = File::options().write(true).open(path.path()).unwrap();
+    assert!(read_now(&unreadable, &mut buffer, 0).is_err() || cfg!(target_os = "macos"));
+}

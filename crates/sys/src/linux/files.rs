@@ -1,10 +1,11 @@
 //! fallocate(2), fdatasync(2), copy_file_range(2).
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 
-use rustix::fs::FallocateFlags;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
@@ -35,6 +36,22 @@ fn fallocate(file: &File, flags: FallocateFlags, offset: u64, len: u64) -> io::R
         return Ok(());
     }
     Ok(retry_on_intr(|| rustix::fs::fallocate(file, flags, offset, len))?)
+}
+
+/// RWF_NOWAIT, which begins to read ahead what is not there.
+pub(crate) fn read_now(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    let mut buffers = [IoSliceMut::new(buffer)];
+    match rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
+        Ok(count) => Ok(Some(count)),
+        // EOPNOTSUPP: a file system that cannot tell. EINVAL: a kernel that does not know the flag.
+        Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn will_need(file: &File, len: u64) {
+    // Advice: where it cannot be followed, reading is as slow as without it.
+    let _ = rustix::fs::fadvise(file, 0, NonZeroU64::new(len), Advice::WillNeed);
 }
 
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {

@@ -78,6 +78,13 @@ fn signed(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|_| Errno::FBIG.into())
 }
 
+/// macOS cannot tell what memory holds.
+pub(crate) fn read_now(_: &File, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
+    Ok(None)
+}
+
+pub(crate) fn will_need(_file: &File, _len: u64) {}
+
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     sync_all(file)
 }

@@ -16,6 +16,18 @@ impl FileCell {
         self.content.read().read(store, offset, buf)
     }
 
+    /// As [`FileCell::read`], but only what memory holds; `None` when it might have to wait.
+    pub(crate) fn read_now(
+        &self,
+        store: &Store,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>> {
+        // A writer that holds the lock may itself wait for a disk.
+        let Some(content) = self.content.try_read() else { return Ok(None) };
+        content.read_now(store, offset, buf)
+    }
+
     /// Writes at an offset. `Ok(true)`: the content came from a layer before.
     pub(crate) fn write(
         &self,
@@ -100,6 +112,29 @@ impl Content {
             Source::Partial { .. } => self.read_partial(store, offset, buf)?,
         }
         Ok(wanted)
+    }
+
+    fn read_now(&self, store: &Store, offset: u64, buf: &mut [u8]) -> Result<Option<usize>> {
+        let wanted = self.size.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let buf = &mut buf[..wanted];
+        let read = match &self.source {
+            Source::Zeros => {
+                buf.fill(0);
+                Some(wanted)
+            }
+            Source::Payload(digest) => match store.open_payload(digest) {
+                Some(file) => spfs_sys::files::read_now(&file, buf, offset)
+                    .map_err(|source| Error::Payload { digest: *digest, source })?,
+                None => None,
+            },
+            Source::Whole { id } => match store.upper()?.open_file(*id) {
+                Some(file) => file.read_now(buf, offset).map_err(|e| Error::scratch("read", e))?,
+                None => None,
+            },
+            Source::Partial { .. } => None,
+        };
+        // A part of it, or the end where it should not be: for who waits to find out.
+        Ok(read.filter(|read| *read == wanted))
     }
 
     fn read_partial(&self, store: &Store, offset: u64, buf: &mut [u8]) -> Result<()> {

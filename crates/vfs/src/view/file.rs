@@ -41,6 +41,14 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Finishes a write: the first one of a file, which has read it, may be one of many in a row.
+    fn finish_write(&self, written: Result<bool>) -> Result<()> {
+        if let Ok(true) = written {
+            self.view.read_ahead_of(self.cell.ino);
+        }
+        self.finish(written)
+    }
+
     /// Finishes a change of content, which tells whether a layer had the content before.
     fn finish(&self, change: Result<bool>) -> Result<()> {
         let done = self.view.content_done(&self.cell, change);
@@ -65,7 +73,12 @@ impl Drop for OpenFile {
 
 impl File for OpenFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        self.view.read_ahead_of(self.cell.ino);
         self.cell.read(&self.view.store, offset, buf)
+    }
+
+    fn read_now(&self, offset: u64, buf: &mut [u8]) -> Result<Option<usize>> {
+        self.cell.read_now(&self.view.store, offset, buf)
     }
 
     /// Writing goes on after edit mode went off: these are pages that were written before.
@@ -78,7 +91,7 @@ impl File for OpenFile {
             self.view.kill_privileges(self.cell.ino)?;
         }
         let _recording = self.view.recording.read();
-        self.finish(self.cell.write(&self.view.store, offset, data, self.view.clock.now()))
+        self.finish_write(self.cell.write(&self.view.store, offset, data, self.view.clock.now()))
     }
 
     fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
@@ -88,7 +101,7 @@ impl File for OpenFile {
         self.require_write()?;
         let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
         let _recording = self.view.recording.read();
-        self.finish(self.cell.write_back(&self.view.store, offset, data, mtime))
+        self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {

@@ -44,7 +44,9 @@ impl View {
             self.unsynced.lock().extend(cells);
             return Err(error);
         }
-        upper.sync_journal()
+        upper.sync_journal()?;
+        upper.tidy();
+        Ok(())
     }
 
     /// Syncs once; returns whether there was anything to sync. Called every [`SYNC_PERIOD`].
@@ -53,7 +55,7 @@ impl View {
             return Ok(false);
         };
         if self.unsynced.lock().is_empty() && !upper.journal.is_behind() {
-            return Ok(false);
+            return Ok(upper.tidy());
         }
         self.sync_all()?;
         Ok(true)
