@@ -25,6 +25,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod read;
 pub(crate) mod reset;
+pub(crate) mod routed;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod search;

@@ -69,7 +69,7 @@ pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
     }
 }
 
-fn start_log(filter: &str) {
+pub(crate) fn start_log(filter: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -180,14 +180,14 @@ impl Opened {
         let view = Arc::clone(live.view());
         let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
-        live.started(entered.pid, &entered.namespace)?;
+        live.started(entered.pid, Some(&entered.namespace))?;
         let mount = Mount { namespace: entered.namespace, pid: entered.pid };
         let control = Arc::new(MountedRuntime::new(live, session, mount));
         Served::new(runtimes, control, listener, lock)
     }
 }
 
-fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
+pub(crate) fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
     let folder = runtimes.folder(name);
     for _ in 0..LOCK_ATTEMPTS {
         if let Some(lock) = folder.lock()? {
@@ -276,7 +276,11 @@ impl Events {
             .map_err(|source| DaemonError::Listen { socket, source })?;
         let (stop_server, stopped) = oneshot::channel::<()>();
         let stopped = async { drop(stopped.await) };
-        let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
+        let server = tokio::spawn(serve::serve(
+            serve::Listener::Unix(listener),
+            Arc::clone(control),
+            stopped,
+        ));
         let mount = Arc::clone(control);
         let (ended, mount_ended) = oneshot::channel();
         start_thread("spfs-end", move || drop(ended.send(mount.wait())))?;
@@ -315,7 +319,10 @@ impl Events {
     }
 }
 
-fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), DaemonError> {
+pub(crate) fn start_thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), DaemonError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

@@ -2,7 +2,7 @@
 
 use spfs_runtime::enter::EnterError;
 use spfs_runtime::{BackendError, RuntimeError, RuntimeName, RuntimeNameError};
-use spfs_service::{ClientError, Failure, FailureCode, LaunchError};
+use spfs_service::{ClientError, Failure, FailureCode, LaunchError, ServiceError};
 use spfs_sys::mount::MountError;
 
 use super::CliError;
@@ -70,6 +70,15 @@ impl CliError {
 impl From<LaunchError> for CliError {
     fn from(error: LaunchError) -> Self {
         Self::of(&error)
+    }
+}
+
+impl From<ServiceError> for CliError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Client(error) => error.into(),
+            error => Self::of(&error),
+        }
     }
 }
 

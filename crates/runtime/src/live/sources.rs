@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use spfs_model::{Digest, Manifest, MergedTree};
+use spfs_model::{Digest, EnvSpec, Manifest, MergedTree};
 use spfs_repo::{AnyRepository, RepoError, Repository};
 use spfs_vfs::Payloads;
 
@@ -21,8 +21,13 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn new(runtimes: &Runtimes, record: &RuntimeRecord) -> Self {
+        Self::of(runtimes, &record.config.secondary_repositories)
+    }
+
+    /// The repository of the storage root, and those at these addresses.
+    pub(super) fn of(runtimes: &Runtimes, secondary: &[String]) -> Self {
         let local: Arc<dyn AnyRepository> = Arc::clone(runtimes.repository()) as _;
-        let secondary = record.config.secondary_repositories.iter().filter_map(|address| {
+        let secondary = secondary.iter().filter_map(|address| {
             // What is in the others may be enough.
             open(address)
                 .inspect_err(|error| {
@@ -32,6 +37,13 @@ impl Sources {
                 .ok()
         });
         Self { repositories: std::iter::once(local).chain(secondary).collect() }
+    }
+
+    /// The layers of an environment, bottom first.
+    pub(super) fn resolve(&self, spec: &EnvSpec) -> Result<Vec<Digest>, RepoError> {
+        let repositories: Vec<&dyn AnyRepository> =
+            self.repositories.iter().map(|repository| &**repository).collect();
+        spfs_repo::resolve(&repositories, spec)
     }
 
     /// Merges layers, bottom first, into one tree.
