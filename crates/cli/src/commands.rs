@@ -26,6 +26,7 @@ pub(crate) mod push;
 pub(crate) mod read;
 pub(crate) mod render;
 pub(crate) mod reset;
+pub(crate) mod routed;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod search;

@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 /// Name of the variable that holds the active runtime's name.
 pub(crate) const RUNTIME: &str = "SPFS_RUNTIME";
 
+/// Makes runtimes views of the one service, as they are where processes have no mounts of their
+/// own: for tests of that on Linux.
+const ROUTED: &str = "SPFS_TEST_ROUTED";
+
 /// What the process was started with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
@@ -59,6 +63,11 @@ impl Environment {
     /// The name of the active runtime.
     pub(crate) fn runtime(&self) -> Option<&str> {
         self.text(RUNTIME)
+    }
+
+    /// Whether runtimes are views of the one service.
+    pub(crate) fn is_routed(&self) -> bool {
+        !spfs_sys::mount::HAS_NAMESPACES || self.value(ROUTED).is_some()
     }
 
     /// The user's home directory.

@@ -50,6 +50,11 @@ pub fn called_as_daemon() -> bool {
         .is_some_and(|name| DAEMON_NAMES.iter().any(|daemon| name == *daemon))
 }
 
+/// Runs the process that serves runtimes; what its arguments do not say the configuration does.
+pub fn serve() -> ExitCode {
+    spfs_service::main_with(&|| commands::routed::defaults(Environment::capture()))
+}
+
 /// Runs the command line of this process and returns its exit status.
 pub fn main() -> ExitCode {
     let env = Environment::capture();

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if spfs::called_as_daemon() { spfs_service::main() } else { spfs::main() }
+    if spfs::called_as_daemon() { spfs::serve() } else { spfs::main() }
 }

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    spfs_service::main()
+    spfs::serve()
 }

@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fuser::{Errno, InitFlags, KernelConfig, RenameFlags, WriteFlags};
+use spfs_sys::mount::{self, FuseMount};
 use spfs_vfs::api::{Allocate, Replace};
 
 use crate::session::{Options, RootMode};
@@ -112,34 +113,54 @@ pub(crate) fn allocate(mode: i32) -> Result<Allocate, Errno> {
     }
 }
 
-/// A mount of this process, which only macOS has: on Linux each runtime is mounted inside its own
-/// mount namespace, by the process that enters it, which sends the device.
+/// A mount of this process, for a service that shows several views. The mount of a single runtime
+/// is made by the process that enters it, inside its own mount namespace.
 #[derive(Debug)]
-pub enum Volume {}
+pub struct Volume {
+    mount_point: PathBuf,
+}
+
+/// What the mount table shows as the source of our mounts, and as their type after `fuse.`.
+const SOURCE: &str = "spfs";
 
 impl Volume {
-    /// Fails.
+    /// Mounts and returns the device to serve.
     ///
     /// # Errors
-    /// Always: see [`Volume`].
-    pub fn mount(_mount_point: &Path) -> io::Result<(Self, OwnedFd)> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "on Linux the runtime itself mounts"))
+    /// Without the privileges of root; when the mount point is no directory.
+    pub fn mount(mount_point: &Path) -> io::Result<(Self, OwnedFd)> {
+        let device = mount::open_fuse_device().map_err(io::Error::other)?;
+        let options = FuseMount {
+            source: SOURCE,
+            subtype: SOURCE,
+            // Others see the default view, and the daemon's user need not be root to be asked.
+            allow_other: spfs_sys::ids::euid() == 0,
+            read_only: false,
+            max_read: None,
+        };
+        mount::mount_fuse(device.as_fd(), mount_point, &options).map_err(io::Error::other)?;
+        Ok((Self { mount_point: mount_point.to_owned() }, device))
     }
 
-    /// Waits until the mount is complete.
+    /// Waits until the mount is complete, which it is at once.
     ///
     /// # Errors
-    /// None: there is no such mount.
+    /// None.
     pub fn wait_until_mounted(&self, _limit: Duration) -> io::Result<()> {
-        match *self {}
+        Ok(())
     }
 
-    /// Unmounts.
+    /// Unmounts, with `force` also while files are open: these processes get errors then.
     ///
     /// # Errors
-    /// None: there is no such mount.
-    pub fn unmount(&self, _force: bool) -> io::Result<()> {
-        match *self {}
+    /// EBUSY while it is used.
+    pub fn unmount(&self, force: bool) -> io::Result<()> {
+        let done = if force {
+            mount::force_unmount(&self.mount_point)
+        } else {
+            mount::unmount(&self.mount_point)
+        };
+        done.map_err(io::Error::other)
     }
 }
 

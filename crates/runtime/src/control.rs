@@ -116,4 +116,8 @@ pub struct LiveStatus {
     pub open_for_writing: Vec<Vec<u8>>,
     /// The mount namespace it is mounted in, when it has one of its own.
     pub mount_namespace: Option<String>,
+    /// The processes it was given to, where one mount shows several runtimes.
+    pub roots: Vec<u32>,
+    /// How many processes are in it, as far as that is known without asking.
+    pub members: u64,
 }

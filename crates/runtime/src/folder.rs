@@ -220,6 +220,23 @@ impl RuntimeFolder {
     }
 }
 
+/// The folder of the process that serves all runtimes of a user, beside those of the runtimes. Its
+/// name cannot be one of a runtime.
+pub fn service_folder(storage_root: &Path, uid: u32) -> PathBuf {
+    storage_root.join(RUNTIMES).join(format!("service#{uid}"))
+}
+
+/// Makes [`service_folder`], which belongs to its user alone.
+///
+/// # Errors
+/// As [`RuntimeFolder::create`].
+pub fn create_service_folder(storage_root: &Path, uid: u32) -> io::Result<PathBuf> {
+    let folder = service_folder(storage_root, uid);
+    shared_folder(&storage_root.join(RUNTIMES))?;
+    spfs_sys::owner::private_dir(&folder)?;
+    Ok(folder)
+}
+
 /// Makes the folder of all runtimes. Users who share a repository make theirs side by side in it
 /// and cannot touch each other's.
 fn shared_folder(path: &Path) -> io::Result<()> {

@@ -20,8 +20,8 @@ mod status;
 
 pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountBackend};
 pub use error::RuntimeError;
-pub use folder::{FolderLock, RuntimeFolder};
-pub use live::{Kernel, LiveError, LiveRuntime, ModeError};
+pub use folder::{FolderLock, RuntimeFolder, create_service_folder, service_folder};
+pub use live::{Kernel, LiveError, LiveRuntime, ModeError, resolve, view_of_layers};
 pub use mount_points::MountPointError;
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use spfs_model::{Change, Digest};
+use spfs_model::{Change, Digest, EnvSpec};
 use spfs_repo::{LiveEntry, RepoError};
 use spfs_vfs::api::{Ino, Owner, Vfs};
 use spfs_vfs::{CommitError, Invalidation, LayerStore, View, ViewOptions};
@@ -92,6 +92,34 @@ struct State {
     ended: bool,
 }
 
+/// Returns the layers of an environment, bottom first, from the repository of the storage root and
+/// those at these addresses.
+///
+/// # Errors
+/// When a reference is unknown or a repository fails.
+pub fn resolve(
+    runtimes: &Runtimes,
+    secondary: &[String],
+    spec: &EnvSpec,
+) -> Result<Vec<Digest>, RepoError> {
+    Sources::of(runtimes, secondary).resolve(spec)
+}
+
+/// Opens a view of layers, bottom first, that nobody can change; it is no runtime.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub fn view_of_layers(
+    runtimes: &Runtimes,
+    secondary: &[String],
+    stack: &[Digest],
+) -> Result<Arc<View>, RepoError> {
+    let sources = Arc::new(Sources::of(runtimes, secondary));
+    let lower = sources.merge(stack)?;
+    let owner = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
+    Ok(View::read_only(lower, sources, ViewOptions::new(owner)))
+}
+
 impl LiveRuntime {
     /// Opens the view of a runtime whose folder's lock the caller holds. What an earlier daemon
     /// left in the scratch area is replayed.
@@ -148,14 +176,15 @@ impl LiveRuntime {
         self.seen.lock().clone()
     }
 
-    /// Notes that the runtime runs now, in its folder. [`LiveRuntime::save`] follows, when there is
+    /// Notes that the runtime runs now, in its folder: for which process, and in which mount
+    /// namespace, when it has one of its own. [`LiveRuntime::save`] follows, when there is
     /// time for it.
-    pub fn started(&self, owner: u32, namespace: &str) -> Result<(), LiveError> {
+    pub fn started(&self, owner: u32, namespace: Option<&str>) -> Result<(), LiveError> {
         let mut state = self.state.lock();
         state.record.status.running = true;
         state.record.status.owner = Some(owner);
         state.record.status.monitor = Some(std::process::id());
-        state.record.config.mount_namespace = Some(namespace.to_owned());
+        state.record.config.mount_namespace = namespace.map(str::to_owned);
         self.runtimes.save_later(&state.record)?;
         *self.seen.lock() = state.record.clone();
         Ok(())
@@ -210,6 +239,8 @@ impl LiveRuntime {
             changes: self.view.change_count() as u64,
             open_for_writing: self.view.open_for_writing(),
             mount_namespace: record.config.mount_namespace,
+            roots: Vec::new(),
+            members: 0,
         }
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
     }
 }
 
-fn start_log(filter: &str) {
+pub(crate) fn start_log(filter: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -180,7 +180,7 @@ impl Opened {
         }
         let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
-        live.started(entered.pid, &entered.namespace)?;
+        live.started(entered.pid, Some(&entered.namespace))?;
         let shown = LiveMount::all(&live.record(), Path::new(MOUNTPOINT));
         let shown = shown.map_err(RuntimeError::from)?;
         let mount = Mount { namespace: entered.namespace, pid: entered.pid, live: shown };
@@ -189,7 +189,7 @@ impl Opened {
     }
 }
 
-fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
+pub(crate) fn lock(runtimes: &Runtimes, name: &RuntimeName) -> Result<FolderLock, DaemonError> {
     let Some(lock) = runtimes.folder(name).lock_soon()? else {
         return Err(RuntimeError::InUse { name: name.clone() }.into());
     };
@@ -274,7 +274,11 @@ impl Events {
             .map_err(|source| DaemonError::Listen { socket, source })?;
         let (stop_server, stopped) = oneshot::channel::<()>();
         let stopped = async { drop(stopped.await) };
-        let server = tokio::spawn(serve::serve(listener, Arc::clone(control), stopped));
+        let server = tokio::spawn(serve::serve(
+            serve::Listener::Unix(listener),
+            Arc::clone(control),
+            stopped,
+        ));
         let mount = Arc::clone(control);
         let (ended, mount_ended) = oneshot::channel();
         start_thread("spfs-end", move || drop(ended.send(mount.wait())))?;
@@ -313,7 +317,10 @@ impl Events {
     }
 }
 
-fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), DaemonError> {
+pub(crate) fn start_thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), DaemonError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

@@ -25,6 +25,8 @@ pub enum FailureCode {
     UnknownRuntime,
     /// A pattern or another argument is malformed.
     Invalid,
+    /// The runtime is served already, or the process was given a view before.
+    Exists,
 }
 
 /// A failed request: reason, text, and the paths it is about.
@@ -68,6 +70,7 @@ impl From<FailureCode> for proto::FailureCode {
             FailureCode::Denied => Self::Denied,
             FailureCode::UnknownRuntime => Self::UnknownRuntime,
             FailureCode::Invalid => Self::Invalid,
+            FailureCode::Exists => Self::Exists,
         }
     }
 }
@@ -85,6 +88,7 @@ impl From<proto::FailureCode> for FailureCode {
             proto::FailureCode::Denied => Self::Denied,
             proto::FailureCode::UnknownRuntime => Self::UnknownRuntime,
             proto::FailureCode::Invalid => Self::Invalid,
+            proto::FailureCode::Exists => Self::Exists,
         }
     }
 }
@@ -102,6 +106,7 @@ fn grpc_code(code: FailureCode) -> tonic::Code {
         FailureCode::Denied => tonic::Code::PermissionDenied,
         FailureCode::UnknownRuntime => tonic::Code::NotFound,
         FailureCode::Invalid => tonic::Code::InvalidArgument,
+        FailureCode::Exists => tonic::Code::AlreadyExists,
     }
 }
 
@@ -150,6 +155,7 @@ mod tests {
             FailureCode::Denied,
             FailureCode::UnknownRuntime,
             FailureCode::Invalid,
+            FailureCode::Exists,
         ] {
             let failure = Failure {
                 code,

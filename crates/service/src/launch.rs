@@ -107,14 +107,14 @@ fn daemon_arguments(launch: &Launch<'_>, handshake: i32) -> Vec<OsString> {
 }
 
 /// The names of the configuration file.
-const fn strategy_name(strategy: DigestStrategy) -> &'static str {
+pub(crate) const fn strategy_name(strategy: DigestStrategy) -> &'static str {
     match strategy {
         DigestStrategy::Legacy => "Legacy",
         DigestStrategy::WithKindAndSalt => "WithKindAndSalt",
     }
 }
 
-const fn format_name(format: EncodingFormat) -> &'static str {
+pub(crate) const fn format_name(format: EncodingFormat) -> &'static str {
     match format {
         EncodingFormat::Legacy => "Legacy",
         EncodingFormat::FlatBuffers => "FlatBuffers",

@@ -4,6 +4,7 @@
 //! ourselves.
 #![forbid(unsafe_code)]
 
+mod address;
 mod args;
 mod client;
 mod daemon;
@@ -12,23 +13,38 @@ mod handshake;
 mod launch;
 mod messages;
 mod mounted;
+mod plain;
 mod proto;
 mod remount;
+mod requests;
+mod routed;
 mod router;
 mod serve;
+mod settings;
+mod start;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use client::{Client, ClientError, ServiceStatus};
+pub use address::Address;
+use args::Command;
+pub use client::{Client, ClientError, Figures, MountRequest, ServiceStatus, Wanted};
 pub use failure::{Failure, FailureCode};
 pub use launch::{DAEMON_NAME, Launch, LaunchError, Started, start_runtime_daemon};
 pub use router::{Emptied, RouteError, Router, RouterFigures};
+pub use serve::MountedAt;
+pub use settings::{Defaults, Settings};
+pub use start::{ServiceError, ServiceLaunch, connect_or_start, start_service};
 
-/// Runs the program `spfs-fuse`.
+/// Runs the program `spfs-fuse` without a configuration: it is told everything.
 pub fn main() -> ExitCode {
+    main_with(&settings::none)
+}
+
+/// Runs the program `spfs-fuse`; `defaults` is asked for what no argument gives.
+pub fn main_with(defaults: Defaults<'_>) -> ExitCode {
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -38,8 +54,14 @@ pub fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        args::Command::Runtime(arguments) => daemon::main(&arguments),
-        args::Command::Remount(arguments) => remount::main(&arguments),
+        Some(Command::Service(arguments)) => routed::main(&arguments, defaults),
+        Some(Command::Mount(arguments)) => requests::mount(&arguments, defaults),
+        Some(Command::Unmount(arguments)) => requests::unmount(&arguments, defaults),
+        Some(Command::Status(arguments)) => requests::status(&arguments, defaults),
+        Some(Command::Shutdown(arguments)) => requests::shutdown(&arguments, defaults),
+        Some(Command::Runtime(arguments)) => daemon::main(&arguments),
+        Some(Command::Remount(arguments)) => remount::main(&arguments),
+        None => plain::main(&arguments.plain, defaults),
     }
 }
 

@@ -216,6 +216,8 @@ impl From<LiveStatus> for proto::ViewStatus {
             changes: view.changes,
             open_for_writing: path_list(view.open_for_writing),
             mount_namespace: view.mount_namespace.unwrap_or_default(),
+            root_pids: view.roots,
+            members: view.members,
         }
     }
 }
@@ -233,6 +235,8 @@ impl TryFrom<proto::ViewStatus> for LiveStatus {
             changes: view.changes,
             open_for_writing: paths(view.open_for_writing),
             mount_namespace: Some(view.mount_namespace).filter(|text| !text.is_empty()),
+            roots: view.root_pids,
+            members: view.members,
         })
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::failure::{Failure, FailureCode, chain};
 use crate::remount::{self, RemountError};
-use crate::serve::Control;
+use crate::serve::{Control, Host, check_name};
 
 /// Where a runtime is mounted.
 #[derive(Debug)]
@@ -79,10 +79,6 @@ impl MountedRuntime {
 }
 
 impl Control for MountedRuntime {
-    fn name(&self) -> &str {
-        self.live.name().as_str()
-    }
-
     fn status(&self) -> Result<LiveStatus, Failure> {
         Ok(self.live.status())
     }
@@ -110,12 +106,25 @@ impl Control for MountedRuntime {
     fn export(&self, options: &ExportOptions) -> Result<Exported, Failure> {
         Ok(self.live.export(options, &self.mount)?)
     }
+}
+
+impl Host for MountedRuntime {
+    type View = Self;
+
+    fn view(self: &Arc<Self>, name: &str) -> Result<Arc<Self>, Failure> {
+        check_name(self.live.name().as_str(), name)?;
+        Ok(Arc::clone(self))
+    }
+
+    fn views(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        vec![Arc::clone(self)]
+    }
 
     fn shutdown(&self, force: bool) -> Result<(), Failure> {
         let namespace = &self.mount.mount.namespace;
         let using = spfs_sys::mount::processes_in_mount_namespace(namespace).unwrap_or_default();
         if !force && !using.is_empty() {
-            let text = format!("{} processes are using runtime {}", using.len(), self.name());
+            let text = format!("{} processes are using runtime {}", using.len(), self.live.name());
             return Err(Failure::new(FailureCode::Busy, text));
         }
         self.end.notify_one();
@@ -152,7 +161,7 @@ impl Kernel for MountOfView {
     }
 }
 
-fn told(invalidation: Invalidation) -> spfs_fuse::Invalidation {
+pub(crate) fn told(invalidation: Invalidation) -> spfs_fuse::Invalidation {
     match invalidation {
         Invalidation::Inode(ino) => spfs_fuse::Invalidation::Inode(ino),
         Invalidation::Entry { dir, name } => spfs_fuse::Invalidation::Entry { parent: dir, name },

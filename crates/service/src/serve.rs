@@ -11,11 +11,11 @@ use spfs_runtime::control::{
     CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported, LiveStatus,
     ResetOptions,
 };
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
-use tonic::transport::server::UdsConnectInfo;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
+use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Response, Status};
 
 use crate::failure::{Failure, FailureCode};
@@ -34,9 +34,71 @@ const OPEN_FILES_MAX: usize = 256;
 /// How long the end waits for answers to go out.
 const ANSWERS_WAIT: Duration = Duration::from_secs(1);
 
-/// What can be asked of the one runtime that a process serves. The calls may wait.
+/// A view to give to a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountOptions {
+    pub(crate) root_pid: u32,
+    pub(crate) env_spec: String,
+    pub(crate) editable: bool,
+    pub(crate) name: Option<String>,
+    pub(crate) runtime: WhichRuntime,
+}
+
+/// Which runtime a process gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhichRuntime {
+    /// One that is made for it.
+    New,
+    /// One that is not being served.
+    Existing,
+    /// One that is being served.
+    Served,
+}
+
+/// The runtime whose view was given to a process, and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedAt {
+    /// The runtime.
+    pub runtime: String,
+    /// The mount point.
+    pub mountpoint: String,
+}
+
+/// A view to take away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnmountOptions {
+    pub(crate) root_pid: u32,
+    pub(crate) name: String,
+    pub(crate) force: bool,
+}
+
+/// What a process serves: one runtime, or several.
+pub(crate) trait Host: Send + Sync + 'static {
+    type View: Control;
+
+    /// The runtime of this name; the only one when the name is empty.
+    fn view(self: &Arc<Self>, name: &str) -> Result<Arc<Self::View>, Failure>;
+
+    /// All runtimes, sorted by name.
+    fn views(self: &Arc<Self>) -> Vec<Arc<Self::View>>;
+
+    fn mount(&self, _options: &MountOptions) -> Result<MountedAt, Failure> {
+        Err(one_runtime("give another process a view"))
+    }
+
+    fn unmount(&self, _options: &UnmountOptions) -> Result<(), Failure> {
+        Err(one_runtime("take a view away"))
+    }
+
+    fn figures(&self) -> Option<proto::ServiceFigures> {
+        None
+    }
+
+    fn shutdown(&self, force: bool) -> Result<(), Failure>;
+}
+
+/// What can be asked of a runtime. The calls may wait.
 pub(crate) trait Control: Send + Sync + 'static {
-    fn name(&self) -> &str;
     fn status(&self) -> Result<LiveStatus, Failure>;
     fn commit(
         &self,
@@ -47,26 +109,49 @@ pub(crate) trait Control: Send + Sync + 'static {
     fn reset(&self, options: &ResetOptions) -> Result<u64, Failure>;
     fn diff(&self) -> Result<Vec<Change>, Failure>;
     fn export(&self, options: &ExportOptions) -> Result<Exported, Failure>;
-    fn shutdown(&self, force: bool) -> Result<(), Failure>;
+}
+
+/// Where requests come from.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    /// A socket of this machine, whose other end is known.
+    Unix(UnixListener),
+    /// A port of this machine.
+    Tcp(TcpListener),
 }
 
 /// Answers requests on `listener` until `stop` is ready, and then those that are under way.
 pub(crate) async fn serve(
-    listener: UnixListener,
-    control: Arc<impl Control>,
+    listener: Listener,
+    host: Arc<impl Host>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let own = spfs_sys::ids::euid();
-    let service =
-        VfsServiceServer::with_interceptor(Service { control }, move |request: Request<()>| {
-            authorize(own, request)
-        });
+    let service = VfsServiceServer::with_interceptor(Service { host }, move |request| {
+        authorize(own, request)
+    });
     let (drain, draining) = oneshot::channel::<()>();
-    let server = tonic::transport::Server::builder().serve_with_incoming_shutdown(
-        service,
-        UnixListenerStream::new(listener),
-        async { drop(draining.await) },
-    );
+    let draining = async { drop(draining.await) };
+    let builder = tonic::transport::Server::builder();
+    match listener {
+        Listener::Unix(listener) => {
+            let incoming = UnixListenerStream::new(listener);
+            let server = builder.serve_with_incoming_shutdown(service, incoming, draining);
+            until_drained(server, stop, drain).await
+        }
+        Listener::Tcp(listener) => {
+            let incoming = TcpListenerStream::new(listener);
+            let server = builder.serve_with_incoming_shutdown(service, incoming, draining);
+            until_drained(server, stop, drain).await
+        }
+    }
+}
+
+async fn until_drained(
+    server: impl Future<Output = Result<(), tonic::transport::Error>>,
+    stop: impl Future<Output = ()>,
+    drain: oneshot::Sender<()>,
+) -> Result<(), tonic::transport::Error> {
     tokio::pin!(server);
     tokio::select! {
         ended = &mut server => return ended,
@@ -78,77 +163,111 @@ pub(crate) async fn serve(
 
 /// The socket's mode keeps others out already; this holds where a mode does not, and tells why.
 fn authorize(own: u32, request: Request<()>) -> Result<Request<()>, Status> {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match peer {
-        Some(peer) if peer.uid() == own || peer.uid() == 0 => Ok(request),
+    match peer(&request) {
+        Some(peer) if peer == own || peer == 0 => Ok(request),
         Some(peer) => Err(Failure::new(
             FailureCode::Denied,
-            format!("this runtime belongs to uid {own}, not to uid {}", peer.uid()),
+            format!("this runtime belongs to uid {own}, not to uid {peer}"),
         )
         .into()),
         None => Err(Failure::new(FailureCode::Denied, "the caller's user is unknown").into()),
     }
 }
 
-struct Service<C> {
-    control: Arc<C>,
+/// The user who asks.
+fn peer(request: &Request<()>) -> Option<u32> {
+    let extensions = request.extensions();
+    if let Some(info) = extensions.get::<UdsConnectInfo>() {
+        return info.peer_cred.map(|peer| peer.uid());
+    }
+    let info = extensions.get::<TcpConnectInfo>()?;
+    if !spfs_sys::socket::TELLS_TCP_PEERS {
+        // Who opened a port there has opened it to all users of the machine.
+        return Some(spfs_sys::ids::euid());
+    }
+    spfs_sys::socket::tcp_peer(info.local_addr()?, info.remote_addr()?)
+}
+
+struct Service<H> {
+    host: Arc<H>,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl<C: Control> Service<C> {
-    /// Refuses requests that mean another runtime.
-    fn check(&self, name: &str) -> Result<(), Failure> {
-        let own = self.control.name();
-        if name.is_empty() || name == own {
-            return Ok(());
-        }
-        let text = format!("runtime {name} is not served here; this process serves {own}");
-        Err(Failure::new(FailureCode::UnknownRuntime, text))
-    }
-
-    /// Runs a call where waiting harms nobody.
+impl<H: Host> Service<H> {
+    /// Runs a call about a runtime where waiting harms nobody.
     async fn call<T: Send + 'static>(
         &self,
         name: &str,
-        call: impl FnOnce(&C) -> Result<T, Failure> + Send + 'static,
+        call: impl FnOnce(&H::View) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Status> {
-        self.check(name)?;
-        let control = Arc::clone(&self.control);
-        let done = tokio::task::spawn_blocking(move || call(&control)).await;
-        Ok(done.map_err(|error| Status::internal(format!("the request was cut off: {error}")))??)
+        let view = self.host.view(name)?;
+        blocking(move || call(&view)).await
+    }
+
+    /// Runs a call about all of them where waiting harms nobody.
+    async fn call_host<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Arc<H>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Status> {
+        let host = Arc::clone(&self.host);
+        blocking(move || call(&host)).await
     }
 }
 
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(call).await;
+    Ok(done.map_err(|error| Status::internal(format!("the request was cut off: {error}")))??)
+}
+
 #[tonic::async_trait]
-impl<C: Control> VfsService for Service<C> {
+impl<H: Host> VfsService for Service<H> {
     type CommitStream = Answers<proto::CommitEvent>;
     type DiffStream = Answers<proto::DiffResponse>;
 
     async fn mount(
         &self,
-        _request: Request<proto::MountRequest>,
+        request: Request<proto::MountRequest>,
     ) -> Result<Response<proto::MountResponse>, Status> {
-        Err(one_runtime("give another process a view").into())
+        let options = MountOptions::from(request.into_inner());
+        let done = self.call_host(move |host| host.mount(&options)).await?;
+        let MountedAt { runtime, mountpoint } = done;
+        Ok(Response::new(proto::MountResponse { runtime_name: runtime, mountpoint }))
     }
 
     async fn unmount(
         &self,
-        _request: Request<proto::UnmountRequest>,
+        request: Request<proto::UnmountRequest>,
     ) -> Result<Response<proto::UnmountResponse>, Status> {
-        Err(one_runtime("take a view away").into())
+        let proto::UnmountRequest { root_pid, runtime_name: name, force } = request.into_inner();
+        let options = UnmountOptions { root_pid, name, force };
+        self.call_host(move |host| host.unmount(&options)).await?;
+        Ok(Response::new(proto::UnmountResponse {}))
     }
 
     async fn status(
         &self,
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let mut view = self.call(&request.into_inner().runtime_name, Control::status).await?;
-        view.open_for_writing.truncate(OPEN_FILES_MAX);
+        let name = request.into_inner().runtime_name;
+        let (views, figures) = self
+            .call_host(move |host| {
+                let views = if name.is_empty() { host.views() } else { vec![host.view(&name)?] };
+                let views = views.iter().map(|view| view.status()).collect::<Result<Vec<_>, _>>();
+                Ok((views?, host.figures()))
+            })
+            .await?;
+        let views = views.into_iter().map(|mut view| {
+            view.open_for_writing.truncate(OPEN_FILES_MAX);
+            view.into()
+        });
         Ok(Response::new(proto::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            views: vec![view.into()],
+            views: views.collect(),
+            figures,
         }))
     }
 
@@ -157,9 +276,8 @@ impl<C: Control> VfsService for Service<C> {
         request: Request<proto::CommitRequest>,
     ) -> Result<Response<Self::CommitStream>, Status> {
         let request = request.into_inner();
-        self.check(&request.runtime_name)?;
+        let control = self.host.view(&request.runtime_name)?;
         let options = CommitOptions::from(request);
-        let control = Arc::clone(&self.control);
         let (send, events) = mpsc::channel(4);
         // Not awaited: a commit goes on to its end when the caller goes away.
         tokio::task::spawn_blocking(move || {
@@ -231,9 +349,34 @@ impl<C: Control> VfsService for Service<C> {
         request: Request<proto::ShutdownRequest>,
     ) -> Result<Response<proto::ShutdownResponse>, Status> {
         let force = request.into_inner().force;
-        self.call("", move |control| control.shutdown(force)).await?;
+        self.call_host(move |host| host.shutdown(force)).await?;
         Ok(Response::new(proto::ShutdownResponse {}))
     }
+}
+
+impl From<proto::MountRequest> for MountOptions {
+    fn from(request: proto::MountRequest) -> Self {
+        Self {
+            root_pid: request.root_pid,
+            env_spec: request.env_spec,
+            editable: request.editable,
+            name: Some(request.runtime_name).filter(|name| !name.is_empty()),
+            runtime: match (request.join, request.existing) {
+                (true, _) => WhichRuntime::Served,
+                (false, true) => WhichRuntime::Existing,
+                (false, false) => WhichRuntime::New,
+            },
+        }
+    }
+}
+
+/// For a process that serves one runtime: refuses requests that mean another one.
+pub(crate) fn check_name(own: &str, name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name == own {
+        return Ok(());
+    }
+    let text = format!("runtime {name} is not served here; this process serves {own}");
+    Err(Failure::new(FailureCode::UnknownRuntime, text))
 }
 
 fn one_runtime(doing: &str) -> Failure {

@@ -18,6 +18,9 @@ use rustix::io::Errno;
 
 use crate::platform;
 
+/// Whether each process can have mounts of its own here. Otherwise one mount shows all runtimes.
+pub const HAS_NAMESPACES: bool = platform::mount::HAS_NAMESPACES;
+
 /// What can fail in this module.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -248,6 +251,14 @@ pub fn detach(target: &Path) -> Result<(), MountError> {
     platform::mount::detach(target)
 }
 
+/// Unmounts what nobody uses.
+///
+/// # Errors
+/// [`MountError::Mount`], with `ResourceBusy` inside while somebody does.
+pub fn unmount(target: &Path) -> Result<(), MountError> {
+    platform::mount::unmount_unused(target)
+}
+
 /// Takes a mount away whose server is gone or does not answer, by ever harder means.
 ///
 /// # Errors
@@ -267,6 +278,8 @@ pub struct MountEntry {
     pub source: OsString,
     /// Whether this mount refuses writing.
     pub read_only: bool,
+    /// The user who mounted it, where the table tells.
+    pub owner: Option<u32>,
     /// Its number in this boot: the mount's own on Linux, the file system's on macOS.
     pub id: u64,
 }

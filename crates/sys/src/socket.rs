@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -32,6 +33,15 @@ pub struct Peer {
 /// When the socket is not connected.
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     platform::socket::peer(socket.as_fd())
+}
+
+/// Whether [`tcp_peer`] can tell who is at the other end.
+pub const TELLS_TCP_PEERS: bool = platform::socket::TELLS_TCP_PEERS;
+
+/// Returns the user at the other end of a TCP connection within this machine; `None` when that
+/// cannot be told, as on macOS.
+pub fn tcp_peer(own: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    platform::socket::tcp_peer(own, peer)
 }
 
 /// Sends `data` (at least one byte) and a descriptor with its first byte.

@@ -48,7 +48,10 @@ pub(crate) fn connect(context: &Context, what: &str) -> Result<Active> {
     let name = name(context, what)?;
     let folder = RuntimeFolder::new(&context.config()?.storage.root, &name);
     match Client::connect(&folder.socket()) {
-        Ok(client) => Ok(Active { name, client }),
+        Ok(client) => {
+            let client = client.for_runtime(name.as_str());
+            Ok(Active { name, client })
+        }
         Err(error @ ClientError::NotServed { .. }) => {
             let gone = CliError::failed(format!("the active runtime {name} is not being served"))
                 .because(&error);

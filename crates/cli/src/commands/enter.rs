@@ -62,16 +62,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, env: &Environment) -> Result<ExitCode> {
         let folder = RuntimeFolder::new(&self.storage, &self.name);
-        let set = |name: &String| Some((name.into(), env.value(name)?.to_owned()));
-        let startup = Startup {
-            name: self.name.clone(),
-            folder: folder.path().to_owned(),
-            mountpoint: PathBuf::from(MOUNTPOINT),
-            command: self.command,
-            environment: env.all().clone(),
-            overrides: self.preserve.iter().filter_map(set).collect(),
-            terminal: std::io::stdin().is_terminal(),
-        };
+        let mountpoint = PathBuf::from(MOUNTPOINT);
+        let startup = startup(&folder, &self.name, mountpoint, self.command, &self.preserve, env);
         let failed = match (self.handshake, self.join, self.namespace) {
             (Some(number), ..) => {
                 let handshake = spfs_sys::process::take_inherited(number).map_err(|source| {
@@ -100,6 +92,27 @@ impl Args {
 
 fn live_mount(pair: &[PathBuf]) -> LiveMount {
     LiveMount { source: pair[0].clone(), target: pair[1].clone() }
+}
+
+/// What is started in a runtime.
+pub(super) fn startup(
+    folder: &RuntimeFolder,
+    name: &RuntimeName,
+    mountpoint: PathBuf,
+    command: Vec<OsString>,
+    preserve: &[String],
+    env: &Environment,
+) -> Startup {
+    let set = |name: &String| Some((name.into(), env.value(name)?.to_owned()));
+    Startup {
+        name: name.clone(),
+        folder: folder.path().to_owned(),
+        mountpoint,
+        command,
+        environment: env.all().clone(),
+        overrides: preserve.iter().filter_map(set).collect(),
+        terminal: std::io::stdin().is_terminal(),
+    }
 }
 
 /// The beginning of the command line of `spfs enter`.

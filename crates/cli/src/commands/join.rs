@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use spfs_runtime::{RuntimeName, Runtimes};
 
-use super::enter;
+use super::{enter, routed};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::repositories;
@@ -36,6 +36,9 @@ impl Args {
             (None, Some(pid)) => runtime_of(&runtimes, pid)?,
             (None, None) => return Err(CliError::usage("name a runtime or a process")),
         };
+        if context.env.is_routed() {
+            return Err(routed::join(&runtimes, &name, &self.command, context));
+        }
         let (pid, namespace) = member(&runtimes, &name)?;
         let preserve = &context.config()?.environment.variable_names_to_preserve;
         let mut command = enter::command(runtimes.root(), &name, preserve)?;

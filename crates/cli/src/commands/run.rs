@@ -13,7 +13,7 @@ use spfs_runtime::{
 };
 use spfs_service::{Launch, start_runtime_daemon};
 
-use super::enter;
+use super::{enter, routed};
 use crate::args::RepoArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -89,6 +89,9 @@ impl RuntimeArgs {
             None => (self.prepare(&runtimes, command, context)?, true),
         };
         let name: RuntimeName = record.name.parse()?;
+        if context.env.is_routed() {
+            return Err(routed::become_command(&runtimes, &name, fresh, command, context));
+        }
         Err(become_command(&runtimes, &record, &name, fresh, command, context))
     }
 

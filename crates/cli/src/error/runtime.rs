@@ -3,7 +3,7 @@
 use spfs_repo::RepoError;
 use spfs_runtime::enter::EnterError;
 use spfs_runtime::{BackendError, LiveError, RuntimeError, RuntimeName, RuntimeNameError};
-use spfs_service::{ClientError, Failure, FailureCode, LaunchError};
+use spfs_service::{ClientError, Failure, FailureCode, LaunchError, ServiceError};
 use spfs_sys::mount::MountError;
 
 use super::CliError;
@@ -90,6 +90,15 @@ impl CliError {
 impl From<LaunchError> for CliError {
     fn from(error: LaunchError) -> Self {
         Self::of(&error)
+    }
+}
+
+impl From<ServiceError> for CliError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Client(error) => error.into(),
+            error => Self::of(&error),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use spfs_model::{Digest, Manifest, MergedTree};
+use spfs_model::{Digest, EnvSpec, Manifest, MergedTree};
 use spfs_repo::{Address, AnyRepository, Encoding, PlainAddresses, RepoError};
 use spfs_vfs::Payloads;
 
@@ -21,10 +21,15 @@ pub(super) struct Sources {
 impl Sources {
     /// Without a record only the repository of the storage root is known.
     pub(super) fn new(runtimes: &Runtimes, record: Option<&RuntimeRecord>) -> Self {
+        let secondary = record.map(|record| record.config.secondary_repositories.as_slice());
+        Self::of(runtimes, secondary.unwrap_or_default())
+    }
+
+    /// The repository of the storage root, and those at these addresses.
+    pub(super) fn of(runtimes: &Runtimes, secondary: &[String]) -> Self {
         let local: Arc<dyn AnyRepository> = Arc::clone(runtimes.repository()) as _;
         let encoding = runtimes.repository().encoding();
-        let secondary = record.map(|record| record.config.secondary_repositories.as_slice());
-        let secondary = secondary.unwrap_or_default().iter().filter_map(|address| {
+        let secondary = secondary.iter().filter_map(|address| {
             // What is in the others may be enough.
             open(address, encoding)
                 .inspect_err(|error| {
@@ -34,6 +39,13 @@ impl Sources {
                 .ok()
         });
         Self { repositories: std::iter::once(local).chain(secondary).collect() }
+    }
+
+    /// The layers of an environment, bottom first.
+    pub(super) fn resolve(&self, spec: &EnvSpec) -> Result<Vec<Digest>, RepoError> {
+        let repositories: Vec<&dyn AnyRepository> =
+            self.repositories.iter().map(|repository| &**repository).collect();
+        spfs_repo::resolve(&repositories, spec)
     }
 
     /// Merges layers, bottom first, into one tree.

@@ -296,7 +296,7 @@ fn the_changes_of_a_crashed_runtime_are_counted() {
     let fixture = fixture();
     fixture.write("a", "one");
     fixture.write("b", "two");
-    fixture.live.started(1, "mnt:[1]").unwrap();
+    fixture.live.started(1, Some("mnt:[1]")).unwrap();
     let Fixture { runtimes, live, lock, .. } = &fixture;
     let expected = live.status().changes;
     assert!(expected >= 2);
@@ -424,7 +424,7 @@ fn the_whole_stack_can_be_replaced() {
 fn the_end_of_a_transient_runtime_leaves_nothing() {
     let mut fixture = fixture();
     fixture.write("a", "one");
-    fixture.live.started(4711, "mnt:[1]").unwrap();
+    fixture.live.started(4711, Some("mnt:[1]")).unwrap();
     let record = fixture.runtimes.read(&name()).unwrap();
     assert_eq!(record, fixture.live.record());
     fixture.live.save().unwrap();
@@ -443,7 +443,7 @@ fn the_end_of_a_transient_runtime_leaves_nothing() {
 fn a_durable_runtime_can_be_run_again_as_it_was() {
     let mut fixture = fixture_with(|new| NewRuntime { durable: true, ..new });
     fixture.write("a", "one");
-    fixture.live.started(4711, "mnt:[1]").unwrap();
+    fixture.live.started(4711, Some("mnt:[1]")).unwrap();
     fixture.live.end(fixture.lock.take().unwrap()).unwrap();
     let record = fixture.runtimes.read(&name()).unwrap();
     assert_eq!((record.status.running, record.status.owner), (false, None));

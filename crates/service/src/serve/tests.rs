@@ -26,11 +26,24 @@ impl Fake {
     }
 }
 
-impl Control for Fake {
-    fn name(&self) -> &str {
-        "fake"
+impl Host for Fake {
+    type View = Self;
+
+    fn view(self: &Arc<Self>, name: &str) -> Result<Arc<Self>, Failure> {
+        check_name("fake", name)?;
+        Ok(Arc::clone(self))
     }
 
+    fn views(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        vec![Arc::clone(self)]
+    }
+
+    fn shutdown(&self, force: bool) -> Result<(), Failure> {
+        self.answer(format!("shutdown {force}"), ())
+    }
+}
+
+impl Control for Fake {
     fn status(&self) -> Result<LiveStatus, Failure> {
         let status = LiveStatus {
             name: "fake".to_owned(),
@@ -41,6 +54,8 @@ impl Control for Fake {
             changes: 7,
             open_for_writing: vec![b"a/\xff".to_vec()],
             mount_namespace: Some("mnt:[1]".to_owned()),
+            roots: vec![7, 11],
+            members: 3,
         };
         self.answer("status".to_owned(), status)
     }
@@ -87,10 +102,6 @@ impl Control for Fake {
             exported,
         )
     }
-
-    fn shutdown(&self, force: bool) -> Result<(), Failure> {
-        self.answer(format!("shutdown {force}"), ())
-    }
 }
 
 fn change(number: u32) -> Change {
@@ -132,7 +143,7 @@ impl Server {
                     let listener = UnixListener::from_std(listener).unwrap();
                     ready.send(()).unwrap();
                     let stopped = async { drop(stopped.await) };
-                    serve(listener, control, stopped).await.unwrap();
+                    serve(Listener::Unix(listener), control, stopped).await.unwrap();
                 });
             })
         };
@@ -246,7 +257,7 @@ fn a_failure_carries_its_reason_and_paths() {
 #[test]
 fn requests_for_another_runtime_and_for_views_are_refused() {
     let server = Server::start(Fake::default());
-    let service = Service { control: Arc::clone(&server.control) };
+    let service = Service { host: Arc::clone(&server.control) };
     let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let request = |name: &str| Request::new(proto::StatusRequest { runtime_name: name.to_owned() });
     let status = executor.block_on(service.status(request("other"))).unwrap_err();

@@ -12,13 +12,17 @@ mod helpers;
 #[cfg(target_os = "linux")]
 mod life;
 #[cfg(target_os = "linux")]
+mod routed;
+#[cfg(target_os = "linux")]
+mod service;
+#[cfg(target_os = "linux")]
 mod work;
 #[cfg(target_os = "linux")]
 mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    harness::main(&[life::TESTS, work::TESTS].concat())
+    harness::main(&[life::TESTS, work::TESTS, routed::TESTS].concat())
 }
 
 /// Runtimes have no mounts of their own there.

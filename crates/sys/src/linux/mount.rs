@@ -22,6 +22,8 @@ use crate::{ids, process, publish};
 mod private_root;
 mod table;
 
+pub(crate) const HAS_NAMESPACES: bool = true;
+
 pub(crate) fn am_privileged() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
@@ -236,6 +238,14 @@ fn is_read_only(path: &Path) -> bool {
 
 pub(crate) fn detach(target: &Path) -> Result<(), MountError> {
     unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(|e| MountError::Mount {
+        step: "unmount",
+        path: target.to_owned(),
+        source: e.into(),
+    })
+}
+
+pub(crate) fn unmount_unused(target: &Path) -> Result<(), MountError> {
+    unmount(target, UnmountFlags::NOFOLLOW).map_err(|e| MountError::Mount {
         step: "unmount",
         path: target.to_owned(),
         source: e.into(),

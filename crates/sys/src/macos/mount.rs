@@ -15,6 +15,8 @@ use crate::mount::{FuseMount, MountEntry, MountError, Mountpoint, Namespaces};
 const NO_NAMESPACES: &str = "macOS has no mount namespaces";
 const BY_MACFUSE: &str = "on macOS macFUSE mounts";
 
+pub(crate) const HAS_NAMESPACES: bool = false;
+
 fn unsupported(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, why)
 }
@@ -81,6 +83,10 @@ pub(crate) fn detach(target: &Path) -> Result<(), MountError> {
     unmount(target, libc::MNT_FORCE).map_err(|source| failed("unmount", target, source))
 }
 
+pub(crate) fn unmount_unused(target: &Path) -> Result<(), MountError> {
+    unmount(target, 0).map_err(|source| failed("unmount", target, source))
+}
+
 fn unmount(target: &Path, flags: libc::c_int) -> io::Result<()> {
     let target = CString::new(target.as_os_str().as_bytes())?;
     // SAFETY: a string that ends with NUL, and a number.
@@ -134,6 +140,7 @@ fn entry(stat: &libc::statfs) -> MountEntry {
         target: PathBuf::from(text(&stat.f_mntonname)),
         file_system: text(&stat.f_fstypename),
         source: text(&stat.f_mntfromname),
+        owner: Some(stat.f_owner),
         read_only: stat.f_flags & libc::MNT_RDONLY as u32 != 0,
         id: u64::from(high) << 32 | u64::from(low),
     }

@@ -31,7 +31,9 @@ impl Row {
         let file_system = unescape(fields.next()?);
         let source = unescape(fields.next().unwrap_or_default());
         let read_only = has(&options, "ro");
-        Some(Self { entry: MountEntry { target, file_system, source, read_only, id }, options })
+        let owner = fields.next().and_then(user_id);
+        let entry = MountEntry { target, file_system, source, read_only, owner, id };
+        Some(Self { entry, options })
     }
 
     /// The options as flags for a remount that changes nothing.
@@ -61,6 +63,13 @@ impl Row {
 
 fn has(options: &[u8], name: &str) -> bool {
     options.split(|&byte| byte == b',').any(|option| option == name.as_bytes())
+}
+
+/// The user who mounted, as a FUSE file system tells in its own options.
+fn user_id(options: &[u8]) -> Option<u32> {
+    let mut options = options.split(|&byte| byte == b',');
+    let id = options.find_map(|option| option.strip_prefix(b"user_id="))?;
+    std::str::from_utf8(id).ok()?.parse().ok()
 }
 
 /// Blanks, tabs, newlines, backslashes and `#` stand there as three octal digits.
@@ -123,9 +132,10 @@ mod tests {
         assert_eq!(row.entry.source, "spfs");
         assert_eq!(row.entry.id, 36);
         assert!(row.entry.read_only && row.entry.is_fuse());
+        assert_eq!(row.entry.owner, Some(0));
         let row = parse("36 35 98:0 /r /a rw shared:1 master:2 - ext4 /dev/sda1 ro,errors=x");
         assert!(!row.entry.read_only, "the file system's own option is another matter");
-        assert_eq!(row.entry.file_system, "ext4");
+        assert_eq!((row.entry.file_system.to_str(), row.entry.owner), (Some("ext4"), None));
     }
 
     #[test]
