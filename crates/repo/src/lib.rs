@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod annotation;
 pub mod check;
 pub mod clean;
 mod commit;
@@ -36,6 +37,7 @@ mod traits;
 mod walk;
 
 pub use address::{Address, AddressContext, LayerTexts, PlainAddresses, TagScope, time};
+pub use annotation::{last_values, parse_annotations, read_annotations};
 pub use commit::{CommitOptions, Committed, commit_path};
 pub use error::{RepoError, Result};
 pub use fs::Repository;
