@@ -43,7 +43,7 @@ pub use error::{RepoError, Result};
 pub use fs::Repository;
 pub use layer::{
     ANNOTATION_INLINE_MAX, MESSAGE, WrittenLayer, annotations, find_annotation, stage_layer,
-    write_layer, write_platform,
+    upstream_can_read, write_layer, write_platform,
 };
 pub use layered::{LayeredRepository, Layering};
 pub use live_layer::{LiveEntry, LiveLayer, LivePath, LivePathError};
