@@ -35,7 +35,7 @@ pub(crate) fn conform(args: &Args) -> Result {
 }
 
 /// Installs a program from the registry, once.
-fn tool(name: &str, version: &str) -> Result<PathBuf> {
+pub(crate) fn tool(name: &str, version: &str) -> Result<PathBuf> {
     let tools = root().join("target/tools").join(version);
     let program = tools.join("bin").join(name);
     if !program.exists() {

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod conform;
 mod demo;
+mod fuzz;
 mod nightly;
 mod real;
 mod run;
@@ -38,8 +39,10 @@ enum Task {
     Real(real::Args),
     /// Time the start and size of an environment of a million entries in fifty layers
     Scale(scale::Args),
-    /// Run the long versions of the randomised proofs
+    /// Run the long versions of the randomised proofs, and every fuzz target for a while
     Nightly(nightly::Args),
+    /// Run the fuzz targets alone
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Real(args) => real::real(&args),
         Task::Scale(args) => scale::scale(&args),
         Task::Nightly(args) => nightly::nightly(&args),
+        Task::Fuzz(args) => fuzz::fuzz(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::Result;
 use crate::run::{check, root};
+use crate::{Result, fuzz};
 
 /// How long.
 #[derive(clap::Args)]
@@ -14,6 +14,8 @@ pub(crate) struct Args {
     /// How often the daemon is killed under load
     #[arg(long, default_value_t = 100)]
     kills: u32,
+    #[command(flatten)]
+    fuzz: fuzz::Args,
 }
 
 pub(crate) fn nightly(args: &Args) -> Result {
@@ -30,5 +32,6 @@ pub(crate) fn nightly(args: &Args) -> Result {
         .args(["test", "--release", "--package", "spfs", "--test", "e2e", "--", "kill"])
         .env("SPFS_TEST_KILLS", args.kills.to_string())
         .env("SPFS_TEST_REQUIRE_MOUNTS", "1");
-    check(&mut cargo)
+    check(&mut cargo)?;
+    fuzz::fuzz(&args.fuzz)
 }

@@ -106,6 +106,7 @@ pub(crate) enum Command {
     Check(commands::check::Args),
     Clean(commands::clean::Args),
     Render(commands::render::Args),
+    Migrate(commands::migrate::Args),
     #[command(visible_alias = "rt")]
     Runtime(commands::runtime::Args),
     Config(commands::config::Args),
@@ -149,6 +150,7 @@ impl Command {
             Self::Check(args) => args.run(context),
             Self::Clean(args) => args.run(context),
             Self::Render(args) => args.run(context),
+            Self::Migrate(args) => args.run(context),
             Self::Runtime(args) => args.run(context),
             Self::Config(args) => args.run(context),
             Self::Version(args) => args.run(context),

@@ -18,6 +18,7 @@ pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod ls_tags;
 pub(crate) mod man;
+pub(crate) mod migrate;
 mod names;
 mod objects;
 pub(crate) mod platforms;

@@ -325,6 +325,20 @@ fn load_with(system_file: &Path, env: &Environment) -> Result<Loaded, ConfigErro
     Ok(Loaded { config, warnings })
 }
 
+/// Reads a text as a configuration file and returns its warnings. Nothing else is looked at.
+pub(crate) fn check_text(text: &str) -> Result<Vec<String>, ConfigError> {
+    let mut merged = source::Merged::default();
+    merged.read_text(Path::new("text"), text)?;
+    let (table, warnings) = merged.finish();
+    let config: Result<Config, _> = toml::Value::Table(table).try_into();
+    let config = config.map_err(|source| ConfigError::Value { source: Box::new(source) })?;
+    for remote in config.remote.values() {
+        // What is wrong with a remote is told when it is used.
+        drop(remote.form());
+    }
+    Ok(warnings)
+}
+
 /// The defaults that depend on who and where we are.
 fn fill_in(config: &mut Config, env: &Environment) {
     let root = &config.storage.root;

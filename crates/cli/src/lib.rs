@@ -55,6 +55,15 @@ pub fn serve() -> ExitCode {
     spfs_service::main_with(&|| commands::routed::defaults(Environment::capture()))
 }
 
+/// Reads a text as a configuration file; returns what its user would be warned of, or what is wrong
+/// with it.
+///
+/// # Errors
+/// The sentence that a user would read.
+pub fn check_config(text: &str) -> std::result::Result<Vec<String>, String> {
+    config::check_text(text).map_err(|error| error.to_string())
+}
+
 /// Runs the command line of this process and returns its exit status.
 pub fn main() -> ExitCode {
     let env = Environment::capture();

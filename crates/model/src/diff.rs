@@ -4,7 +4,7 @@ mod changes;
 mod layer;
 mod walk;
 
-pub use changes::{Change, ChangeKind, Shown, changes, changes_between};
+pub use changes::{Change, ChangeKind, Shown, changes, changes_between, changes_from};
 pub use layer::diff;
 
 use crate::ManifestError;

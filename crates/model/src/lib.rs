@@ -18,7 +18,9 @@ mod tag_spec;
 mod time_spec;
 
 pub use codec::{DecodeError, EncodeError, decode, digest, encode};
-pub use diff::{Change, ChangeKind, DiffError, Shown, changes, changes_between, diff};
+pub use diff::{
+    Change, ChangeKind, DiffError, Shown, changes, changes_between, changes_from, diff,
+};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use entry::{BlobEntry, EntryKind, NodeKind, mode};
 pub use env_spec::{EnvItem, EnvSpec, ParseEnvError};

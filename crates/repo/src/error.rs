@@ -297,6 +297,14 @@ pub enum RepoError {
         /// What is allowed.
         limit: usize,
     },
+    /// A text, or a file, that holds no annotations.
+    #[error("{text} is no annotation: {reason}")]
+    Annotation {
+        /// The text, or the path of the file.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A text that is no address.
     #[error("{address:?} is not the address of a repository: {reason}")]
     BadAddress {

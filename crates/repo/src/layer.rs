@@ -16,6 +16,25 @@ pub const ANNOTATION_INLINE_MAX: usize = 16 * 1024;
 /// The key of the annotation that says what a layer is about.
 pub const MESSAGE: &str = "message";
 
+/// Upstream's reader refuses objects of more tables: one for the object, one for the manifest, one
+/// for each tree and each entry.
+const UPSTREAMS_TABLES_MAX: usize = 1_000_000;
+
+/// Whether upstream's program can read a manifest: one with about a million entries it writes and
+/// cannot read again.
+pub fn upstream_can_read(manifest: &Manifest) -> bool {
+    manifest.len() + manifest.trees().len() + 2 <= UPSTREAMS_TABLES_MAX
+}
+
+fn warn_of_size(manifest: &Manifest) {
+    if !upstream_can_read(manifest) {
+        let entries = manifest.len();
+        tracing::warn!(
+            "the layer has {entries} entries: this program reads that, upstream's spfs does not"
+        );
+    }
+}
+
 /// A layer on its way into a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrittenLayer {
@@ -33,7 +52,10 @@ pub fn stage_layer(
     inline_max: usize,
 ) -> Result<WrittenLayer> {
     let manifest = match manifest {
-        Some(manifest) => Some(batch.object(&Object::Manifest(manifest))?),
+        Some(manifest) => {
+            warn_of_size(&manifest);
+            Some(batch.object(&Object::Manifest(manifest))?)
+        }
         None => None,
     };
     let annotation = |(key, value): &(String, String)| {

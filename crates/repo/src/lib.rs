@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod annotation;
 pub mod check;
 pub mod clean;
 mod commit;
@@ -36,12 +37,13 @@ mod traits;
 mod walk;
 
 pub use address::{Address, AddressContext, LayerTexts, PlainAddresses, TagScope, time};
+pub use annotation::{last_values, parse_annotations, read_annotations};
 pub use commit::{CommitOptions, Committed, commit_path};
 pub use error::{RepoError, Result};
 pub use fs::Repository;
 pub use layer::{
     ANNOTATION_INLINE_MAX, MESSAGE, WrittenLayer, annotations, find_annotation, stage_layer,
-    write_layer, write_platform,
+    upstream_can_read, write_layer, write_platform,
 };
 pub use layered::{LayeredRepository, Layering};
 pub use live_layer::{LiveEntry, LiveLayer, LivePath, LivePathError};

@@ -184,7 +184,18 @@ impl Startup {
         suffix: &str,
     ) -> Result<Program, StartupError> {
         let extension = if scripts.dialect == Dialect::Tcsh { "csh" } else { "sh" };
-        let script = self.script(scripts.dialect, Tail::Shell(shell));
+        let fish = match shell.file_name() {
+            Some(name) if name == "fish" => Some(self.write(
+                &format!("shell{suffix}.fish"),
+                &self.parts(&self.variables(), Tail::Shell(shell)).fish(),
+            )?),
+            _ => None,
+        };
+        let tail = match &fish {
+            Some(file) => Tail::Fish { shell, file },
+            None => Tail::Shell(shell),
+        };
+        let script = self.script(scripts.dialect, tail);
         let file = self.write(&format!("shell{suffix}.{extension}"), &script)?;
         let mut arguments: Vec<OsString> = vec![file.into()];
         if scripts.dialect == Dialect::Tcsh {
@@ -213,16 +224,17 @@ impl Startup {
     }
 
     fn script(&self, dialect: Dialect, tail: Tail<'_>) -> Vec<u8> {
-        let script = Script {
-            variables: &self.variables(),
-            startup_dir: &self.mountpoint.join("etc/spfs/startup.d"),
-            tail,
-        };
+        let variables = self.variables();
+        let script = self.parts(&variables, tail);
         match dialect {
             Dialect::Bash => script.bash(),
             Dialect::Tcsh => script.tcsh(),
             Dialect::Zsh => script.zsh(),
         }
+    }
+
+    fn parts<'a>(&self, variables: &'a [(OsString, OsString)], tail: Tail<'a>) -> Script<'a> {
+        Script { variables, startup_dir: self.mountpoint.join("etc/spfs/startup.d"), tail }
     }
 
     fn home_for_shell(&self, suffix: &str) -> Result<PathBuf, StartupError> {

@@ -9,6 +9,7 @@ use super::tree::{Environment, kind_word, shown_path};
 use crate::args::RepoArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::repositories;
 
 /// Show what changed in the active runtime, or between FROM and TO
 ///
@@ -16,10 +17,9 @@ use crate::error::{CliError, Result};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to compare with; the active runtime's stack when it is not given
-    #[arg(requires = "to")]
     from: Option<String>,
 
-    /// What to compare
+    /// What to compare; what /spfs shows when it is not given
     to: Option<String>,
 
     /// Print the changes as JSON
@@ -61,7 +61,17 @@ impl Args {
                 spfs_model::changes_between(&from.tree, &to.tree)
                     .map_err(|error| CliError::of(&error))?
             }
-            _ => active::connect(context, "'spfs diff' without FROM and TO")?.client.diff()?,
+            (Some(from), None) => {
+                let mut active = active::connect(context, "'spfs diff' without TO")?;
+                let stack = active.status()?.stack;
+                let live = active.client.diff()?;
+                let from = Environment::load(context, &self.repo, from)?;
+                let layers = Environment::of(repositories::sources(context, None)?, &stack)?;
+                spfs_model::changes_from(&from.tree, &layers.tree, &live)
+            }
+            (None, _) => {
+                active::connect(context, "'spfs diff' without FROM and TO")?.client.diff()?
+            }
         };
         if self.json {
             context.out.json(&changes.iter().map(Line::of).collect::<Vec<_>>())?;

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use spfs_model::Digest;
 use spfs_repo::ResolvedEnvironment;
 use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
@@ -70,6 +71,16 @@ pub(super) struct RuntimeArgs {
     #[arg(long, value_name = "BACKEND", conflicts_with = "rerun")]
     backend: Option<String>,
 
+    /// Store a fact with the runtime, as KEY:VALUE, KEY=VALUE, or a map in YAML or JSON; may be
+    /// repeated. 'spfs info --get KEY' reads it
+    #[arg(long, value_name = "KEY:VALUE", conflicts_with = "rerun")]
+    annotation: Vec<String>,
+
+    /// Store all facts of this file, which holds a map in YAML or JSON; may be repeated. What
+    /// --annotation gives counts for more
+    #[arg(long, value_name = "FILE", conflicts_with = "rerun")]
+    annotation_file: Vec<PathBuf>,
+
     #[command(flatten)]
     repo: RepoArgs,
 }
@@ -107,9 +118,11 @@ impl RuntimeArgs {
         let remote = self.repo.remote.as_deref();
         let environment = repositories::sources(context, remote)?.resolve_environment(reference)?;
         let editable = self.edit || (is_empty(&environment) && !self.no_edit);
+        let mut stack = environment.layers;
+        stack.extend(self.annotation_layers(runtimes, config.filesystem.annotation_size_limit)?);
         let new = NewRuntime {
             name: self.runtime_name.clone(),
-            stack: environment.layers,
+            stack,
             live: environment.live,
             backend,
             // What is empty is editable where that is possible; who asks for it is told if not.
@@ -120,6 +133,22 @@ impl RuntimeArgs {
             include_secondary_tags: config.fuse.include_secondary_tags,
         };
         Ok(runtimes.create(new)?)
+    }
+
+    /// Stores each annotation in a layer of its own, as upstream does.
+    fn annotation_layers(&self, runtimes: &Runtimes, inline_max: usize) -> Result<Vec<Digest>> {
+        let mut pairs = Vec::new();
+        for file in &self.annotation_file {
+            pairs.extend(spfs_repo::read_annotations(file)?);
+        }
+        for text in &self.annotation {
+            pairs.extend(spfs_repo::parse_annotations(text)?);
+        }
+        let repository = &**runtimes.repository();
+        let store = |pair: (String, String)| {
+            Ok(spfs_repo::write_layer(repository, None, &[pair], inline_max)?.layer)
+        };
+        spfs_repo::last_values(pairs).into_iter().map(store).collect()
     }
 
     fn prepare_again(

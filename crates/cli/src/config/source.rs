@@ -90,6 +90,11 @@ impl Merged {
             }
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
+        self.read_text(path, &text)
+    }
+
+    /// Lays the text of a file over what is there.
+    pub(super) fn read_text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let table = text.parse::<Table>().map_err(|source| ConfigError::Syntax {
             path: path.to_owned(),
             source: Box::new(source),

@@ -359,3 +359,22 @@ fn a_directory_of_the_host_can_be_copied_in_and_comes_out_the_same() {
         assert_same_tree(&list(&dir), &shown(world, "copied"));
     });
 }
+
+#[test]
+fn diff_of_one_ref_compares_it_with_what_is_shown() {
+    as_each_user(|world| {
+        world.layer("one", &[("same", "s"), ("f", "1"), ("only-one/x", "x"), ("d/a", "a")]);
+        world.layer("two", &[("same", "s"), ("f", "2"), ("d/b", "b")]);
+        let mut session = world.session(["--edit", "two"]);
+        let expected = "~/spfs/d\n-/spfs/d/a\n+/spfs/d/b\n~/spfs/f [content]\n\
+                        -/spfs/only-one\n-/spfs/only-one/x\n";
+        assert_eq!(session.ok("spfs diff one"), expected);
+        assert_eq!(session.ok("spfs diff two"), " INFO no changes\n");
+        session.ok("cp /spfs/f /spfs/g; printf 1 > /spfs/f; rm -r /spfs/d; printf d > /spfs/d");
+        let expected = "~/spfs/d [mode {040755=>100644}, content, size {0=>1}]\n-/spfs/d/a\n\
+                        +/spfs/g\n-/spfs/only-one\n-/spfs/only-one/x\n";
+        assert_eq!(session.ok("umask 022; spfs diff one"), expected);
+        session.end();
+        world.spfs(["diff", "one"]).fails_with(1, &["spfs diff", "runtime"]);
+    });
+}

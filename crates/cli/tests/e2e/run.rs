@@ -311,3 +311,33 @@ fn a_name_in_use_is_refused() {
         world.spfs(["run", "--runtime-name", "../up", "-", "--", "true"]).fails_with(2, &["../up"]);
     });
 }
+
+#[test]
+fn annotations_are_layers_of_their_own() {
+    as_each_user(|world| {
+        world.layer("base", &[("f", "x")]);
+        let file = world.path("work/notes.yaml");
+        std::fs::write(&file, "from: file\nshot: '010'\n").unwrap();
+        let long = "x".repeat(20_000);
+        let script = "spfs info --get shot --get who --get long --get from | cut -c 1-20; \
+                      spfs commit platform -t suite --allow-empty 2>/dev/null; spfs info --get-all";
+        let run = world.spfs(["run", "--annotation-file"]).arg(&file);
+        let run = run.args(["--annotation", "who:ada=1", "--annotation", &format!("long={long}")]);
+        let run = run.args(["--annotation", r#"{"shot": "020", "take": 3}"#]);
+        let run = run.args(["--edit", "base", "--", "sh", "-c", script]);
+        let out = run.succeeds().stdout;
+        let (first, rest) = out.split_at(out.find("xxxx").unwrap());
+        assert_eq!(first, "020\n\n", "{out:.200}");
+        assert!(rest.contains("\nfile\n"), "{out:.200}");
+        // They are in platforms, too; the key of 'who:ada=1' is as upstream reads it.
+        let all = world.spfs(["info", "--get-all", "suite"]).succeeds().stdout;
+        assert!(all.contains("\"who:ada\": \"1\"\n"), "{all:.200}");
+        assert!(all.contains("shot: \"020\"\n") && all.contains("take: \"3\"\n"), "{all:.200}");
+        let run = world.spfs(["run", "--annotation", "nothing", "base", "--", "true"]);
+        run.fails_with(1, &["nothing is no annotation", "KEY:VALUE"]);
+        let run = world.spfs(["run", "--annotation-file", "none.yaml", "base", "--", "true"]);
+        run.fails_with(1, &["none.yaml"]);
+        world.settle();
+        assert!(world.runtimes().is_empty());
+    });
+}

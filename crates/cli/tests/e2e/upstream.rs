@@ -91,9 +91,45 @@ fn runtimes_nest_after_edit_mode_was_switched_off() {
 #[test]
 fn the_temporary_directory_of_the_caller_is_kept() {
     as_each_user(|world| {
-        let run = world.spfs(["run", "-", "--", "bash", "-c", "echo $TMPDIR"]);
-        assert_eq!(run.env("TMPDIR", "/tmp/elsewhere").succeeds().stdout, "/tmp/elsewhere\n");
+        for shell in ["bash", "tcsh"] {
+            if !std::path::Path::new("/usr/bin").join(shell).exists() {
+                eprintln!("SKIPPED: {shell} is not installed");
+                continue;
+            }
+            let run = world.spfs(["run", "-", "--", shell, "-c", "echo $TMPDIR"]);
+            let run = run.env("TMPDIR", "/tmp/elsewhere").succeeds();
+            assert_eq!(run.stdout, "/tmp/elsewhere\n", "{shell}");
+        }
     });
+}
+
+#[test]
+fn a_removed_file_is_still_gone_after_edit_mode_was_switched_off() {
+    as_each_user(|world| {
+        world.layer("test/base", &[("f", "x")]);
+        let script = "rm /spfs/f; spfs edit --off && test ! -e /spfs/f";
+        world.spfs(["run", "--edit", "test/base", "--", "sh", "-c", script]).succeeds();
+    });
+}
+
+#[test]
+fn versions_of_a_tag_are_counted_from_the_newest_and_removed_one_by_one() {
+    let world = crate::harness::World::new();
+    for content in ["1", "2", "3"] {
+        world.layer("test/tag", &[("f", content)]);
+    }
+    let read = |tag: &str| world.spfs(["read", tag, "f"]).succeeds().stdout;
+    let versions = || world.spfs(["log", "test/tag"]).succeeds().stdout.lines().count();
+    assert_eq!(["test/tag", "test/tag~1", "test/tag~2"].map(read), ["3", "2", "1"]);
+    assert_eq!(versions(), 3);
+    assert!(world.spfs(["info", "test/tag~1"]).succeeds().stdout.contains("manifest"));
+    world.spfs(["untag", "test/tag"]).fails_with(1, &["--latest", "--all"]);
+    world.spfs(["untag", "test/tag~1"]).succeeds();
+    assert_eq!(["test/tag", "test/tag~1"].map(read), ["3", "1"]);
+    world.spfs(["untag", "--latest", "test/tag"]).succeeds();
+    assert_eq!((read("test/tag"), versions()), ("1".to_owned(), 1));
+    world.spfs(["untag", "--all", "test/tag"]).succeeds();
+    world.spfs(["info", "test/tag"]).fails_with(1, &["test/tag"]);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The difference as a list of paths.
 
+use std::collections::BTreeMap;
+
 use super::DiffError;
 use super::walk::{Listing, Sink, Walk};
-use crate::{BlobEntry, Digest, Live, MergedEntry, MergedTree, NodeKind, Position, Stack};
+use crate::{
+    BlobEntry, Digest, Live, MergedEntry, MergedNode, MergedTree, NodeKind, Position, Stack,
+};
 
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +81,79 @@ pub fn changes_between(before: &MergedTree, after: &MergedTree) -> Result<Vec<Ch
     Ok(walk.sink.sorted())
 }
 
+/// The difference between a tree and what a view shows, which is told by how it differs from the
+/// layers it stands on.
+pub fn changes_from(before: &MergedTree, layers: &MergedTree, live: &[Change]) -> Vec<Change> {
+    let mut after = paths(layers);
+    for change in live {
+        let key = key(&change.path);
+        match change.kind {
+            ChangeKind::Removed(_) => remove_with_inside(&mut after, &key),
+            ChangeKind::Added(shown) | ChangeKind::Changed { after: shown, .. } => {
+                if shown.kind != NodeKind::Directory {
+                    remove_with_inside(&mut after, &key);
+                }
+                after.insert(key, shown);
+            }
+        }
+    }
+    let before = paths(before);
+    let mut changes = Vec::new();
+    let mut above = std::collections::HashSet::new();
+    for path in before.keys().chain(after.keys().filter(|path| !before.contains_key(*path))) {
+        if before.get(path) != after.get(path) {
+            above.extend((1..path.len()).map(|len| &path[..len]));
+        }
+    }
+    for (path, shown) in &before {
+        let kind = match after.get(path) {
+            None => ChangeKind::Removed(*shown),
+            Some(now) if now != shown || above.contains(path.as_slice()) => {
+                ChangeKind::Changed { before: *shown, after: *now }
+            }
+            Some(_) => continue,
+        };
+        changes.push(Change { path: path.join(&b'/'), kind });
+    }
+    let new = after.iter().filter(|(path, _)| !before.contains_key(*path));
+    changes.extend(
+        new.map(|(path, shown)| Change { path: path.join(&b'/'), kind: ChangeKind::Added(*shown) }),
+    );
+    sort(&mut changes);
+    changes
+}
+
+/// The names on the way to a path, which sort as paths do.
+type Key = Vec<Vec<u8>>;
+
+fn key(path: &[u8]) -> Key {
+    path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
+}
+
+/// Removes a path and all below it.
+fn remove_with_inside(paths: &mut BTreeMap<Key, Shown>, at: &Key) {
+    let inside = paths.range(at.clone()..).take_while(|(path, _)| path.starts_with(at));
+    let inside: Vec<Key> = inside.map(|(path, _)| path.clone()).collect();
+    for path in &inside {
+        paths.remove(path);
+    }
+}
+
+/// Everything below the root of a tree.
+fn paths(tree: &MergedTree) -> BTreeMap<Key, Shown> {
+    let positions = (1..tree.len() as u32).map(Position);
+    let entry = |at: Position| {
+        let MergedNode { kind, mode, size, object, .. } = tree.node(at);
+        (key(&tree.path(at)), Shown { kind, mode, size, object })
+    };
+    positions.map(entry).collect()
+}
+
+fn sort(changes: &mut [Change]) {
+    let is_slash = |byte: &u8| *byte == b'/';
+    changes.sort_by(|a, b| a.path.split(is_slash).cmp(b.path.split(is_slash)));
+}
+
 struct ListSink<'a, 'l> {
     base: &'l Stack<'a>,
     changes: Vec<Change>,
@@ -113,8 +190,7 @@ impl<'a, 'l> ListSink<'a, 'l> {
     }
 
     fn sorted(mut self) -> Vec<Change> {
-        let is_slash = |byte: &u8| *byte == b'/';
-        self.changes.sort_by(|a, b| a.path.split(is_slash).cmp(b.path.split(is_slash)));
+        sort(&mut self.changes);
         self.changes
     }
 }

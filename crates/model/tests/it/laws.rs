@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use spfs_model::{
     Annotation, AnnotationValue, BlobEntry, Digest, DigestStrategy, EncodingFormat, Header, Layer,
     Live, Manifest, MergedEntry, MergedTree, NameBuf, Node, NodeKind, Object, Platform, Position,
-    Stack, Tag, TagName, TagStream, changes, changes_between, decode, diff, digest, encode, merge,
+    Stack, Tag, TagName, TagStream, changes, changes_between, changes_from, decode, diff, digest,
+    encode, merge,
 };
 
 use crate::support::{FORMATS, Naive, STRATEGIES, name, positions};
@@ -213,6 +214,24 @@ proptest! {
         prop_assert_eq!(
             changes(&stack, &live).unwrap(),
             changes_between(&base, &tree).unwrap()
+        );
+    }
+
+    #[test]
+    fn differences_can_be_put_together(
+        from in vec(any_layer(), 0..4),
+        layers in vec(any_layer(), 0..4),
+        now in vec(any_layer(), 0..4),
+    ) {
+        let tree = |layers| {
+            let manifests = build(layers);
+            merge(&manifests.iter().collect::<Vec<_>>())
+        };
+        let [from, layers, now] = [tree(&from), tree(&layers), tree(&now)];
+        let live = changes_between(&layers, &now).unwrap();
+        prop_assert_eq!(
+            changes_from(&from, &layers, &live),
+            changes_between(&from, &now).unwrap()
         );
     }
 

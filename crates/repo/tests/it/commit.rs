@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use spfs_model::{EntryKind, Manifest, Object};
+use spfs_model::{
+    BlobEntry, Content, Digest, EntryKind, Manifest, ManifestBuilder, NameBuf, NewEntry, Object,
+};
 use spfs_repo::{
     AnyRepository, CommitOptions, Committed, Progress, RepoError, Repository, commit_path,
 };
@@ -352,4 +354,29 @@ fn a_file_that_is_written_to_meanwhile_never_gives_a_wrong_digest() {
     }
     // and when it is quiet again it can be committed
     assert_complete(&repository, &commit(&repository, &source).unwrap().layer);
+}
+
+#[test]
+fn a_manifest_that_upstream_could_not_read_is_stored_read_and_known_as_such() {
+    let (_dir, repository) = repository();
+    let directory = |builder: &mut ManifestBuilder, count: usize| {
+        let blob = BlobEntry { mode: 0o100_644, size: 0, object: Digest::EMPTY };
+        let entry = |number| NewEntry {
+            name: NameBuf::new(format!("{number:07}").into_bytes()).unwrap(),
+            content: Content::Blob(blob),
+        };
+        builder.directory((0..count).map(entry).collect()).unwrap()
+    };
+    let manifest = |count| {
+        let mut builder = ManifestBuilder::new();
+        let root = directory(&mut builder, count);
+        builder.finish(root).unwrap()
+    };
+    assert!(spfs_repo::upstream_can_read(&manifest(1000)));
+    // a table for each entry, the tree, the manifest and the object
+    let large = manifest(999_998);
+    assert!(!spfs_repo::upstream_can_read(&large));
+    let written = spfs_repo::write_layer(&repository, Some(large), &[], 0).unwrap();
+    let read = spfs_repo::load_stack(&[&repository], &[written.layer]).unwrap();
+    assert_eq!(read[0].len(), 999_998);
 }

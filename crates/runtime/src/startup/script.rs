@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where tcsh's start file finds the real home folder, and zsh's the real folder of start files.
 pub(super) const ORIGINAL_HOME: &str = "SPFS_ORIGINAL_HOME";
@@ -21,13 +21,20 @@ pub(super) enum Tail<'a> {
     Greeting,
     /// It greets and executes this interactive shell.
     Shell(&'a Path),
+    /// It executes fish, which reads another start file after its own and greets there.
+    Fish {
+        /// The shell.
+        shell: &'a Path,
+        /// What it reads.
+        file: &'a Path,
+    },
 }
 
 /// What a script does, in any dialect.
 #[derive(Debug)]
 pub(super) struct Script<'a> {
     pub(super) variables: &'a [(OsString, OsString)],
-    pub(super) startup_dir: &'a Path,
+    pub(super) startup_dir: PathBuf,
     pub(super) tail: Tail<'a>,
 }
 
@@ -130,6 +137,21 @@ if ( $?SPFS_SHELL_MESSAGE ) then
 endif
 ";
 
+/// A pattern that nothing matches is no word in a `for` of fish.
+const FISH_LOOP: &str = "\
+/*.fish
+    if set -q SPFS_DEBUG; echo \"source $__spfs_file\" >&2; end
+    source $__spfs_file
+end
+set -e __spfs_file
+if test -n \"$SPFS_SHELL_MESSAGE\"; echo $SPFS_SHELL_MESSAGE >&2; end
+";
+
+/// The command that lets fish read a file.
+fn fish_source(file: &Path) -> Vec<u8> {
+    [b"source ", quoted_for_fish(file.as_os_str()).as_slice()].concat()
+}
+
 /// zsh reads `.zshenv` from the folder that also has our `.zshrc`: this one reads the user's.
 pub(super) fn zshenv() -> Vec<u8> {
     ZSHENV.into()
@@ -147,6 +169,13 @@ impl Script<'_> {
             Tail::Shell(shell) => {
                 let shell = quoted(shell.as_os_str());
                 append(&mut text, &[BASH_GREETING.as_bytes(), b"exec ", &shell, b"\n"]);
+            }
+            Tail::Fish { shell, file } => {
+                let shell = quoted(shell.as_os_str());
+                let command = quoted(OsStr::from_bytes(&fish_source(file)));
+                let words: [&[u8]; 5] =
+                    [b"unset __spfs_command\nexec ", &shell, b" --init-command ", &command, b"\n"];
+                append(&mut text, &words);
             }
         }
         text
@@ -182,7 +211,25 @@ impl Script<'_> {
                 let shell = quoted_for_csh(shell.as_os_str());
                 append(&mut text, &[TCSH_GREETING.as_bytes(), b"exec ", &shell, b"\n"]);
             }
+            Tail::Fish { shell, file } => {
+                let shell = quoted_for_csh(shell.as_os_str());
+                let command = quoted_for_csh(OsStr::from_bytes(&fish_source(file)));
+                let words: [&[u8]; 5] = [b"exec ", &shell, b" --init-command ", &command, b"\n"];
+                append(&mut text, &words);
+            }
         }
+        text
+    }
+
+    /// What fish reads after its own start files: variables that these may have changed, and the
+    /// scripts of layers that are written for it.
+    pub(super) fn fish(&self) -> Vec<u8> {
+        let mut text = b"# Written anew at each start of the runtime.\n".to_vec();
+        for (name, value) in self.named_variables() {
+            append(&mut text, &[b"set -gx ", name, b" ", &quoted_for_fish(value), b"\n"]);
+        }
+        let folder = quoted_for_fish(self.startup_dir.as_os_str());
+        append(&mut text, &[b"for __spfs_file in ", &folder, FISH_LOOP.as_bytes()]);
         text
     }
 
@@ -232,6 +279,19 @@ fn quoted_for_csh(word: &OsStr) -> Vec<u8> {
             b'\n' => text.extend_from_slice(b"\\\n"),
             byte => text.push(byte),
         }
+    }
+    text.push(b'\'');
+    text
+}
+
+/// The same for fish, where a backslash is special between single quotes, too.
+fn quoted_for_fish(word: &OsStr) -> Vec<u8> {
+    let mut text = vec![b'\''];
+    for &byte in word.as_bytes() {
+        if matches!(byte, b'\'' | b'\\') {
+            text.push(b'\\');
+        }
+        text.push(byte);
     }
     text.push(b'\'');
     text

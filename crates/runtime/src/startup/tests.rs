@@ -272,6 +272,28 @@ fn an_interactive_shell_reads_the_users_start_file_greets_and_has_the_environmen
 }
 
 #[test]
+fn fish_reads_its_own_start_files_and_then_has_what_the_runtime_sets() {
+    let Some(mut place) = Place::new("fish", &[]) else { return };
+    place.startup.terminal = true;
+    let config = place.dir.path().join("home/.config/fish");
+    fs::create_dir_all(&config).unwrap();
+    let own = "set -gx OWN start\nset -gx OVERRIDE lost\nset -gx SPFS_RUNTIME lost\n\
+               function own_function; echo mine; end\n";
+    fs::write(config.join("config.fish"), own).unwrap();
+    place.layer("10.sh", "export LAYER=one\n");
+    place.layer(
+        "20.fish",
+        "set -gx FISH \"$OWN $LAYER\"\nfunction layer_function; echo layers; end\n",
+    );
+    let input = "echo $SPFS_RUNTIME,$FISH\nown_function\nlayer_function\nprintenv OVERRIDE\n\
+                 set --names | string match '__spfs*'; true\n";
+    let output = place.output_with(&[], input);
+    assert_eq!(stdout(&output), format!("test-runtime,start one\nmine\nlayers\n{NASTY}\n"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(error.trim(), MESSAGE);
+}
+
+#[test]
 fn zsh_keeps_the_users_own_folder_of_start_files() {
     let Some(mut place) = Place::new("zsh", &[]) else { return };
     place.startup.terminal = true;
