@@ -11,6 +11,7 @@ mod life;
 mod real_work;
 mod repository;
 mod roots;
+mod routed;
 mod run;
 mod sharing;
 mod upstream;
