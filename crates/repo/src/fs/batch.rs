@@ -156,7 +156,7 @@ impl<'r> FsBatch<'r> {
         self.bytes.fetch_add(size, Ordering::Relaxed);
         let mut blobs = self.blobs.lock();
         blobs.push(NewBlob { digest, payload, object });
-        let sync = blobs.len() % BLOBS_PER_SYNC == 0;
+        let sync = blobs.len().is_multiple_of(BLOBS_PER_SYNC);
         drop(blobs);
         if sync { self.sync_early() } else { Ok(()) }
     }
