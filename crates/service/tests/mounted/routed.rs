@@ -425,12 +425,15 @@ fn churn() {
     let round = |round: usize| {
         let mut shells: Vec<Shell> =
             (0..views).map(|number| service.shell(&format!("view-{number}"), &[base])).collect();
+        // All at once.
         for (number, shell) in shells.iter_mut().enumerate() {
-            shell.says(&format!(
+            shell.tell(&format!(
                 "for i in $(seq {members}); do (echo {round}-{number} > $M/$i; cat $M/name $M/dir/f $M/$i) \
                  > /dev/null & done; wait"
             ));
         }
+        let said: Vec<String> = shells.iter_mut().map(Shell::answer).collect();
+        assert!(said.iter().all(String::is_empty), "{said:?}");
         for (number, shell) in shells.iter_mut().enumerate() {
             assert_eq!(
                 shell.says("cat $M/1; ls $M | wc -l"),
