@@ -116,6 +116,8 @@ struct Inner<V> {
     follow_max: usize,
     followed: AtomicUsize,
     met: AtomicU64,
+    /// The process table has to be looked at for children of members.
+    owed: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -153,6 +155,16 @@ impl<V: Vfs> Router<V> {
         table: Box<dyn Processes>,
         follow_max: usize,
     ) -> io::Result<(Self, Emptied)> {
+        Self::start_with(Watcher::new()?, uid, default, table, follow_max)
+    }
+
+    fn start_with(
+        watcher: Watcher,
+        uid: u32,
+        default: Arc<V>,
+        table: Box<dyn Processes>,
+        follow_max: usize,
+    ) -> io::Result<(Self, Emptied)> {
         let own = table.describe(std::process::id());
         let unique_numbers = own.is_some_and(|own| own.spawner.is_some());
         let inner = Arc::new(Inner {
@@ -161,11 +173,12 @@ impl<V: Vfs> Router<V> {
             next_view: AtomicU32::new(DEFAULT.number() + 1),
             callers: Callers::default(),
             graph: Mutex::new(Graph::new(unique_numbers)),
-            watcher: Watcher::new()?,
+            watcher,
             table,
             follow_max,
             followed: AtomicUsize::new(0),
             met: AtomicU64::new(0),
+            owed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let (emptied, receiver) = mpsc::channel();
@@ -306,7 +319,12 @@ impl<V: Vfs> Inner<V> {
     fn meet(&self, number: u32) -> ViewId {
         self.met.fetch_add(1, Ordering::Relaxed);
         let mut graph = self.graph.lock();
-        self.catch_up(&mut graph);
+        if self.hear_forks(&mut graph) == Forks::Missing {
+            // A caller's ancestors are looked up anyway. Who else was started is found by the
+            // watching thread.
+            self.owed.store(true, Ordering::Release);
+            self.watcher.wake();
+        }
         self.settle(&mut graph);
         let is_alive = |seen: &Seen| self.is_alive(seen);
         if let Some(view) = self.callers.view_of(number, is_alive) {
@@ -376,16 +394,23 @@ impl<V: Vfs> Inner<V> {
         self.followed.fetch_sub(usize::from(counted), Ordering::Relaxed);
     }
 
-    /// Tells the graph of the forks up to now.
+    /// Lets the graph know all processes that members have started, as far as it can be known.
     fn catch_up(&self, graph: &mut Graph) {
+        let missing = self.hear_forks(graph) == Forks::Missing;
+        if self.owed.swap(false, Ordering::AcqRel) || missing {
+            graph.look_around(&self.table());
+        }
+    }
+
+    /// Tells the graph of the forks up to now.
+    fn hear_forks(&self, graph: &mut Graph) -> Forks {
         let table = &self.table();
         let told = self.watcher.forks(&mut |fork| graph.forked(fork.parent, fork.child, table));
-        match told {
-            Ok(Forks::All) => {}
-            Ok(Forks::Missing) => graph.look_around(table),
-            Err(error) => tracing::error!(%error, "cannot learn which processes were started"),
-        }
         graph.caught_up();
+        told.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot learn which processes were started");
+            Forks::Missing
+        })
     }
 
     /// Brings the table in line with the graph.

@@ -16,6 +16,7 @@ mod real_work;
 mod render;
 mod repository;
 mod roots;
+mod routed;
 mod run;
 mod sharing;
 mod upstream;

@@ -3,7 +3,9 @@
 //!
 //! Mounting needs root and /dev/fuse. Where they are missing the tests say so and pass; with
 //! `SPFS_TEST_REQUIRE_MOUNTS=1` they fail instead.
-
+//!
+//! They mount by mount(2) and use calls that Linux alone has.
+#![cfg(target_os = "linux")]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

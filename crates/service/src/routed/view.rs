@@ -26,7 +26,7 @@ pub(super) struct RoutedView {
     pub(super) id: ViewId,
     kernel: KernelOfView,
     router: Router<View>,
-    /// Given back when the runtime ends.
+    /// Given back when the runtime ends; held while it does.
     lock: Mutex<Option<FolderLock>>,
 }
 
@@ -49,9 +49,11 @@ impl RoutedView {
         Self { live, id, kernel, router, lock: Mutex::new(Some(lock)) }
     }
 
-    /// Takes the view from everybody and ends the runtime: a transient one is removed.
+    /// Takes the view from everybody and ends the runtime: a transient one is removed. When it
+    /// returns the runtime has ended, also when somebody else was at it.
     pub(super) fn end(&self) {
-        let Some(lock) = self.lock.lock().take() else { return };
+        let mut held = self.lock.lock();
+        let Some(lock) = held.take() else { return };
         if let Err(error) = self.live.quiesce(&self.kernel) {
             tracing::warn!("{}", chain(&error));
         }

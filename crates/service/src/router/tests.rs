@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use spfs_sys::process::{End, System, end, identify};
-use spfs_testkit::ModelFs;
+use spfs_testkit::{ModelFs, wait_until};
 
 use super::*;
 
@@ -34,6 +34,7 @@ impl World {
     }
 
     /// Whether a router here can know children whose parents have ended without having been asked.
+    #[cfg(target_os = "linux")]
     fn sees_all_forks(&self) -> bool {
         self.router.figures().sees_all_forks
     }
@@ -90,6 +91,7 @@ impl Drop for Orphan {
 }
 
 /// Starts a process of which nobody in between lives, and prints its pid.
+#[cfg(target_os = "linux")]
 const ORPHAN: &str = "(sleep 1000 >/dev/null 2>&1 & echo $!)";
 /// As a daemon does it: a new session, and parents that end.
 #[cfg(target_os = "linux")]
@@ -146,6 +148,27 @@ fn orphans_and_daemons_that_never_asked_stay_in_the_view() {
     drop(orphans);
     assert_eq!(world.emptied.lock().recv_timeout(LIMIT).unwrap(), view);
     assert_eq!(world.router.members(view), 0);
+}
+
+#[test]
+fn where_forks_are_not_told_children_are_found_while_their_parents_live() {
+    let uid = spfs_sys::ids::euid();
+    let watcher = Watcher::without_forks().unwrap();
+    let (router, emptied) =
+        Router::start_with(watcher, uid, fs(), Box::new(System), FOLLOW_MAX).unwrap();
+    let world = World { router, emptied: Mutex::new(emptied), uid };
+    let mut shell = Shell::new();
+    let view = world.router.add(shell.pid(), fs()).unwrap();
+    let child = Orphan::of(shell.number("sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!; wait' &"));
+    assert!(wait_until(LIMIT, || world.router.members(view) == 3), "{:?}", world.router);
+    let middle = spfs_sys::process::describe(child.0.pid).unwrap().parent;
+    drop(Orphan::of(middle));
+    shell.end();
+    assert!(wait_until(LIMIT, || world.router.members(view) == 1), "{:?}", world.router);
+    assert_eq!(world.asks(child.0.pid), view.number());
+    assert!(world.emptied.lock().try_recv().is_err());
+    drop(child);
+    assert_eq!(world.emptied.lock().recv_timeout(LIMIT).unwrap(), view);
 }
 
 #[test]

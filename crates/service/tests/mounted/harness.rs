@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use spfs_service::DAEMON_NAME;
-use spfs_testkit::environment::{NOBODY, is_root, open_directory, require_mounts};
+use spfs_testkit::environment::{NOBODY, is_root, open_directory, require_mounts, require_root};
 
 use crate::helpers;
 
@@ -43,9 +43,18 @@ pub(crate) fn main(tests: &[Test]) -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Topics of which the tests mount for everybody, which on Linux is for root alone.
+const NEED_ROOT: [&str; 1] = ["routed::"];
+
 /// Runs a test as this user, and as an ordinary one if that is root.
 fn run(name: &str, body: fn()) {
     if !require_mounts() {
+        return;
+    }
+    if NEED_ROOT.iter().any(|topic| name.starts_with(topic)) {
+        if require_root() {
+            body();
+        }
         return;
     }
     body();

@@ -11,7 +11,7 @@ use spfs_sys::process::End;
 use spfs_testkit::environment::NOBODY;
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, is_ordinary_user, say};
+use crate::harness::{Test, say};
 use crate::service::{Orphan, ROOTS, Service, Shell, daemon, spfs_fuse};
 use crate::world::{LIMIT, outcome};
 
@@ -32,18 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("routed::layers_are_mounted_for_everybody", plain),
 ];
 
-/// On Linux only root can mount for all.
-fn as_root() -> bool {
-    if is_ordinary_user() {
-        say("SKIPPED: a service needs root on Linux");
-    }
-    !is_ordinary_user()
-}
-
 fn inherited() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let service = Service::start(root);
         let layer = service.layer(&[("name", "mine\n"), ("dir/f", "deep\n")]);
@@ -71,9 +60,6 @@ fn inherited() {
 }
 
 fn orphans() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let service = Service::start(root);
         if !service.client().status().unwrap().figures.unwrap().router.sees_all_forks {
@@ -106,9 +92,6 @@ fn orphans() {
 }
 
 fn reused_pid() {
-    if !as_root() {
-        return;
-    }
     let service = Service::start("lookup");
     let layer = service.layer(&[("name", "mine\n")]);
     let mut shell = service.shell("one", &[layer]);
@@ -140,9 +123,6 @@ fn commit(name: &str, service: &Service) -> spfs_model::Digest {
 }
 
 fn two_runtimes() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let service = Service::start(root);
         let base = service.layer(&[("shared", "base\n"), ("dir/f", "base\n")]);
@@ -179,9 +159,6 @@ fn two_runtimes() {
 }
 
 fn edit_and_reset() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let service = Service::start(root);
         let base = service.layer(&[("f", "base\n"), ("dir/g", "base\n")]);
@@ -210,9 +187,6 @@ fn edit_and_reset() {
 }
 
 fn given_once() {
-    if !as_root() {
-        return;
-    }
     let service = Service::start("lookup");
     let (first, second) = (service.shell("one", &[]), Shell::new(&service.mountpoint));
     let request = |pid, name: Option<&str>| {
@@ -261,9 +235,6 @@ fn ask_as(user: u32, service: &Service, address: &str) -> String {
 }
 
 fn other_users() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let service = Service::start(root);
         let layer = service.layer(&[("name", "mine\n")]);
@@ -289,9 +260,6 @@ fn other_users() {
 }
 
 fn port() {
-    if !as_root() {
-        return;
-    }
     // Somebody else may take the port between the question and the start: then another is tried.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let address = free.to_string();
@@ -309,9 +277,6 @@ fn port() {
 }
 
 fn clean_end() {
-    if !as_root() {
-        return;
-    }
     enum Ends {
         Asked,
         Signal,
@@ -346,9 +311,6 @@ fn clean_end() {
 }
 
 fn killed() {
-    if !as_root() {
-        return;
-    }
     for root in ROOTS {
         let mut service = Service::start(root);
         let base = service.layer(&[("f", "base\n")]);
@@ -379,9 +341,6 @@ fn killed() {
 }
 
 fn second_service() {
-    if !as_root() {
-        return;
-    }
     let service = Service::start("lookup");
     let done = outcome(service.command().arg("--foreground"));
     assert_eq!(done.code, Some(1));
@@ -415,9 +374,6 @@ fn memory(pid: u32) -> u64 {
 }
 
 fn churn() {
-    if !as_root() {
-        return;
-    }
     let (views, members) = churn_size();
     let service = Service::start("lookup");
     let base = service.layer(&[("name", "base\n"), ("dir/f", "deep\n")]);
@@ -425,12 +381,15 @@ fn churn() {
     let round = |round: usize| {
         let mut shells: Vec<Shell> =
             (0..views).map(|number| service.shell(&format!("view-{number}"), &[base])).collect();
+        // All at once.
         for (number, shell) in shells.iter_mut().enumerate() {
-            shell.says(&format!(
+            shell.tell(&format!(
                 "for i in $(seq {members}); do (echo {round}-{number} > $M/$i; cat $M/name $M/dir/f $M/$i) \
                  > /dev/null & done; wait"
             ));
         }
+        let said: Vec<String> = shells.iter_mut().map(Shell::answer).collect();
+        assert!(said.iter().all(String::is_empty), "{said:?}");
         for (number, shell) in shells.iter_mut().enumerate() {
             assert_eq!(
                 shell.says("cat $M/1; ls $M | wc -l"),
@@ -460,9 +419,6 @@ fn churn() {
 }
 
 fn program() {
-    if !as_root() {
-        return;
-    }
     let mut service = Service::start("lookup");
     service.client().shutdown(false).unwrap();
     assert_eq!(service.wait(), Some(0));
@@ -503,9 +459,6 @@ fn program() {
 }
 
 fn plain() {
-    if !as_root() {
-        return;
-    }
     let service = Service::start("lookup");
     let layer = service.layer(&[("name", "mine\n")]).to_string();
     let place = service.path("plain");

@@ -166,6 +166,9 @@ impl Drop for Service {
     }
 }
 
+/// Ends what a line of a shell says.
+const END: &str = "end-of-answer";
+
 /// A shell that reads commands from the test. What it starts in the background the test has to end.
 pub(crate) struct Shell {
     process: Child,
@@ -188,15 +191,25 @@ impl Shell {
 
     /// Runs a line, in which `$M` is the mount point, and returns what it says on one line.
     pub(crate) fn says(&mut self, line: &str) -> String {
-        use std::io::{Read, Write};
-        const END: &str = "end-of-answer";
+        self.tell(line);
+        self.answer()
+    }
+
+    /// Lets it run a line without waiting for [`Shell::answer`].
+    pub(crate) fn tell(&mut self, line: &str) {
+        use std::io::Write;
         let input = self.process.stdin.as_mut().expect("it is piped");
         writeln!(input, "{{ {line}\n}} 2>&1; echo {END}").unwrap();
+    }
+
+    /// What the line that was told it said, on one line.
+    pub(crate) fn answer(&mut self) -> String {
+        use std::io::Read;
         let output = self.process.stdout.as_mut().expect("it is piped");
         let mut said = Vec::new();
         let mut byte = [0];
         while !said.ends_with(format!("{END}\n").as_bytes()) {
-            assert_eq!(output.read(&mut byte).unwrap(), 1, "{line}: the shell has ended");
+            assert_eq!(output.read(&mut byte).unwrap(), 1, "the shell has ended");
             said.push(byte[0]);
         }
         said.truncate(said.len() - END.len() - 1);

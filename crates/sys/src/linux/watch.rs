@@ -38,21 +38,23 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) fn new() -> io::Result<Self> {
+        let mut watcher = Self::without_forks()?;
+        match Connector::new() {
+            Ok(connector) => {
+                let data = EventData::new_u64(FORKS);
+                epoll::add(&watcher.epoll, &connector.socket, data, EventFlags::IN)?;
+                watcher.connector = Some(connector);
+            }
+            Err(error) => tracing::info!(%error, "this kernel does not tell of forks"),
+        }
+        Ok(watcher)
+    }
+
+    pub(crate) fn without_forks() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        let connector = match Connector::new() {
-            Ok(connector) => {
-                let data = EventData::new_u64(FORKS);
-                epoll::add(&epoll, &connector.socket, data, EventFlags::IN)?;
-                Some(connector)
-            }
-            Err(error) => {
-                tracing::info!(%error, "this kernel does not tell of forks");
-                None
-            }
-        };
-        Ok(Self { epoll, wake, connector })
+        Ok(Self { epoll, wake, connector: None })
     }
 
     pub(crate) fn sees_all_forks(&self) -> bool {

@@ -33,6 +33,10 @@ impl Watcher {
         Ok(Self { queue: Arc::new(queue), forked: AtomicBool::new(false) })
     }
 
+    pub(crate) fn without_forks() -> io::Result<Self> {
+        Self::new()
+    }
+
     pub(crate) fn sees_all_forks(&self) -> bool {
         false
     }

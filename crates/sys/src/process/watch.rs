@@ -76,6 +76,15 @@ impl Watcher {
         platform::watch::Watcher::new().map(Self)
     }
 
+    /// As [`Watcher::new`], but not told of forks where the system would: for tests of what is done
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// As [`Watcher::new`].
+    pub fn without_forks() -> io::Result<Self> {
+        platform::watch::Watcher::without_forks().map(Self)
+    }
+
     /// Whether each fork on this machine is told. Otherwise children are found only while their
     /// parents live.
     pub fn sees_all_forks(&self) -> bool {
