@@ -1,7 +1,7 @@
 //! A very large environment: what its start and its daemon cost.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::Result;
@@ -39,20 +39,19 @@ pub(crate) fn scale(args: &Args) -> Result {
     let per_layer = args.entries / args.layers;
     let mut tags = Vec::new();
     println!("making {} layers of {per_layer} entries …", args.layers);
+    let tree = spfs.dir.path().join("tree");
+    make_layer(&tree.join("layer"), per_layer)?;
+    let mut name = tree.join("layer");
     for layer in 0..args.layers {
-        let tree = spfs.dir.path().join("tree");
-        for dir in 0..per_layer.div_ceil(PER_DIRECTORY) {
-            let dir = tree.join(format!("layer{layer:02}/d{dir:04}"));
-            fs::create_dir_all(&dir)?;
-            for file in 0..PER_DIRECTORY - 1 {
-                fs::write(dir.join(format!("f{file:04}.txt")), [b'x'; 8])?;
-            }
-        }
+        // The same files under another name: the layers share payloads, no entries.
+        let next = tree.join(format!("layer{layer:02}"));
+        fs::rename(&name, &next)?;
+        name = next;
         let tag = format!("scale/l{layer}");
         spfs.run(["commit", "--path", &tree.to_string_lossy(), "-t", &tag])?;
-        fs::remove_dir_all(&tree)?;
         tags.push(tag);
     }
+    fs::remove_dir_all(&tree)?;
     let environment = tags.join("+");
     for round in 1..=3 {
         let start = Instant::now();
@@ -60,4 +59,16 @@ pub(crate) fn scale(args: &Args) -> Result {
         println!("run -- ls /spfs, round {round}: {:.3} s", start.elapsed().as_secs_f64());
     }
     spfs.run(["run", &environment, "--", "bash", "-c", LOOK])
+}
+
+/// Makes a directory of about `entries` small files.
+fn make_layer(layer: &Path, entries: usize) -> Result {
+    for dir in 0..entries.div_ceil(PER_DIRECTORY) {
+        let dir = layer.join(format!("d{dir:04}"));
+        fs::create_dir_all(&dir)?;
+        for file in 0..PER_DIRECTORY - 1 {
+            fs::write(dir.join(format!("f{file:04}.txt")), [b'x'; 8])?;
+        }
+    }
+    Ok(())
 }

@@ -19,10 +19,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 /// How often the deputy looks.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(3);
 
 /// After so many ticks without a request the deputy sleeps until there is one.
-const QUIET_TICKS: u32 = 20;
+const QUIET_TICKS: u32 = 10;
 
 /// A thread is held back after it was one too many in so many requests, on balance.
 const SPARE_MAX: usize = 16;
