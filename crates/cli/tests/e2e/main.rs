@@ -12,6 +12,7 @@ mod real_work;
 mod repository;
 mod roots;
 mod run;
+mod semantics;
 mod sharing;
 mod upstream;
 
