@@ -14,24 +14,35 @@ pub(crate) struct Args {
     /// How often the daemon is killed under load
     #[arg(long, default_value_t = 100)]
     kills: u32,
+    /// In how many orders each scenario of threads runs under each scheduler
+    #[arg(long, default_value_t = 1000)]
+    schedules: u32,
     #[command(flatten)]
     fuzz: fuzz::Args,
 }
 
 pub(crate) fn nightly(args: &Args) -> Result {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(root())
-        .args(["test", "--release", "--package", "spfs-vfs", "--package", "spfs-model"])
-        .env("PROPTEST_CASES", "2000")
-        .env("SPFS_OPS", args.ops.to_string());
-    check(&mut cargo)?;
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(root())
-        .args(["test", "--release", "--package", "spfs", "--test", "e2e", "--", "kill"])
-        .env("SPFS_TEST_KILLS", args.kills.to_string())
-        .env("SPFS_TEST_REQUIRE_MOUNTS", "1");
-    check(&mut cargo)?;
+    check(
+        test(&["--release", "--package", "spfs-vfs", "--package", "spfs-model"])
+            .env("PROPTEST_CASES", "2000")
+            .env("SPFS_OPS", args.ops.to_string()),
+    )?;
+    // With debug assertions, which check the order of locks as well.
+    check(
+        test(&["--package", "spfs-vfs", "--features", "shuttle", "--test", "schedules"])
+            .env("SPFS_SCHEDULES", args.schedules.to_string()),
+    )?;
+    let killing = ["--release", "--package", "spfs-service", "--test", "mounted", "--", "killing"];
+    check(
+        test(&killing)
+            .env("SPFS_TEST_KILLS", args.kills.to_string())
+            .env("SPFS_TEST_REQUIRE_MOUNTS", "1"),
+    )?;
     fuzz::fuzz(&args.fuzz)
+}
+
+fn test(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).arg("test").args(arguments);
+    cargo
 }

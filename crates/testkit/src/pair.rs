@@ -116,7 +116,8 @@ impl Ticks {
         Arc::new(move || ticks.now())
     }
 
-    fn advance(&self) {
+    /// Lets time go on.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -197,6 +197,11 @@ impl ViewSubject {
         Ok(Controlled::Done)
     }
 
+    /// Takes note of a layer that was committed from the view by other means than this.
+    pub fn note_committed(&mut self, layer: Manifest) {
+        self.committed.push(layer);
+    }
+
     /// Commits what changed as a layer on top of the stack, if anything did.
     pub fn commit_all(&mut self) -> Result<(), String> {
         self.try_commit(true).map_err(|failed| match failed {

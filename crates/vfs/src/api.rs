@@ -399,6 +399,11 @@ impl<V: Vfs> Pin<V> {
     /// Pins `ino` until the value is dropped.
     pub fn new(vfs: &Arc<V>, ino: Ino) -> Self {
         vfs.pin(ino);
+        Self::of_pinned(vfs, ino)
+    }
+
+    /// Takes over a reason that has been counted.
+    pub(crate) fn of_pinned(vfs: &Arc<V>, ino: Ino) -> Self {
         Self { vfs: Arc::clone(vfs), ino }
     }
 }

@@ -12,7 +12,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
 use spfs_model::Digest;
 
 use crate::api::{Error, Ino, Result, Timestamp};
@@ -20,6 +19,7 @@ use crate::extents::Extents;
 use crate::journal::{ContentRecord, Record};
 use crate::scratch::{ScratchFile, ScratchId, ScratchStat};
 use crate::store::{Store, Upper};
+use crate::sync::{Mutex, RwLock, rank};
 
 mod allocate;
 mod commit;
@@ -43,7 +43,7 @@ pub(crate) const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 #[derive(Debug)]
 pub(crate) struct FileCell {
     pub(crate) ino: Ino,
-    content: RwLock<Content>,
+    content: RwLock<Content, { rank::CELL }>,
 }
 
 /// What a cell's lock guards.
@@ -57,8 +57,16 @@ pub(crate) struct Content {
     /// carries the modification time over a restart: the kernel's own stamp of the write, which may
     /// be one tick of the clock later, is replaced as soon as somebody looks.
     pub(crate) written_at: Option<Timestamp>,
+    /// The modification time that was set while there was no scratch file to carry it.
+    pub(crate) dated: Option<Timestamp>,
     /// Something changed that no completed sync covers.
     pub(crate) unsynced: Unsynced,
+    /// What a sync of the whole volume, which is under way, covers.
+    pub(crate) in_sync: Unsynced,
+    /// How often the content has left a layer, and for how many of these times the namespace knows
+    /// that it has changed.
+    pub(crate) departures: u64,
+    pub(crate) departures_marked: u64,
     /// The scratch file may be longer than `size`, after a write beyond the end that failed. It is
     /// cut off before anything else is done with that file.
     pub(crate) torn: bool,
@@ -74,6 +82,16 @@ pub(crate) struct Unsynced {
     pub(crate) source: bool,
     /// The modification time was set, which fdatasync(2) leaves out.
     pub(crate) times: bool,
+}
+
+impl Unsynced {
+    fn and(self, other: Self) -> Self {
+        Self {
+            data: self.data || other.data,
+            source: self.source || other.source,
+            times: self.times || other.times,
+        }
+    }
 }
 
 /// Where the bytes are.
@@ -112,10 +130,7 @@ impl Source {
 
 impl FileCell {
     fn new(ino: Ino, size: u64, source: Source) -> Self {
-        let unsynced = Unsynced::default();
-        let content =
-            Content { size, source, stored: None, written_at: None, unsynced, torn: false };
-        Self { ino, content: RwLock::new(content) }
+        Self { ino, content: RwLock::new(Content::new(size, source)) }
     }
 
     /// Size in bytes, allocated blocks and the time of an undated write.
@@ -137,15 +152,22 @@ impl FileCell {
         self.content.read().written_at
     }
 
-    /// The modification time has been set: what the daemon saw before counts no more.
-    pub(crate) fn date(&self, store: &Store, mtime: Timestamp) -> Result<()> {
+    /// The modification time has been set: what the daemon saw before counts no more. `of_write`:
+    /// it is that of an undated write, and a later one goes on counting. Returns whether a sync has
+    /// something to do.
+    pub(crate) fn date(&self, store: &Store, mtime: Timestamp, of_write: bool) -> Result<bool> {
         let mut content = self.content.write();
+        if of_write && content.written_at != Some(mtime) {
+            return Ok(false);
+        }
         content.written_at = None;
-        if content.source.scratch_id().is_some() {
+        content.dated = Some(mtime);
+        let stamps = content.source.scratch_id().is_some();
+        if stamps {
             content.stamp(store, mtime)?;
             content.unsynced.times = true;
         }
-        Ok(())
+        Ok(stamps)
     }
 
     /// Tells whether the content is what a layer of the stack holds.
@@ -156,12 +178,33 @@ impl FileCell {
     /// Replaces everything, when the journal is replayed or a file is reset; returns the scratch
     /// file that is not needed any more.
     pub(crate) fn assign(&self, size: u64, source: Source) -> Option<ScratchId> {
+        self.content.write().assign(size, source)
+    }
+
+    /// The same with a payload, recorded before anybody can write to it.
+    pub(crate) fn assign_payload(
+        &self,
+        size: u64,
+        digest: Digest,
+        upper: &Upper,
+    ) -> Option<ScratchId> {
         let mut content = self.content.write();
-        let old = content.source.scratch_id();
-        let kept = source.scratch_id();
-        let unsynced = Unsynced::default();
-        *content = Content { size, source, stored: None, written_at: None, unsynced, torn: false };
-        old.filter(|id| Some(*id) != kept)
+        let old = content.assign(size, Source::Payload(digest));
+        upper.record(&Record::Content { ino: self.ino.0, content: content.record() });
+        old
+    }
+
+    /// The content has left a layer, and the namespace may not know yet: which time this is.
+    pub(crate) fn unmarked(&self) -> Option<u64> {
+        let content = self.content.read();
+        let unmarked = content.is_unmarked() && !content.is_clean();
+        unmarked.then_some(content.departures)
+    }
+
+    /// The namespace knows.
+    pub(crate) fn marked(&self, departure: u64) {
+        let mut content = self.content.write();
+        content.departures_marked = content.departures_marked.max(departure);
     }
 
     /// Runs `with` on the content.
@@ -179,7 +222,8 @@ impl FileCell {
     pub(crate) fn sync_data(&self, upper: &Upper) -> Result<()> {
         let mut content = self.content.write();
         content.mend(upper)?;
-        let unsynced = content.unsynced;
+        // Who syncs the whole volume may not be done with it yet.
+        let unsynced = content.unsynced.and(content.in_sync);
         if let Some(id) = content.source.scratch_id() {
             let synced = match unsynced {
                 Unsynced { times: true, .. } => upper.file(id)?.sync_all(),
@@ -205,22 +249,32 @@ impl FileCell {
         }
     }
 
+    /// Tells whether a sync has something to do, or is at it.
+    pub(crate) fn has_to_sync(&self) -> bool {
+        let content = self.content.read();
+        content.torn || content.unsynced.and(content.in_sync) != Unsynced::default()
+    }
+
     /// A sync failed: the next one has everything to do again.
     pub(crate) fn needs_sync(&self) {
-        self.content.write().unsynced = Unsynced { data: true, source: true, times: true };
+        let mut content = self.content.write();
+        content.unsynced = Unsynced { data: true, source: true, times: true };
+        content.in_sync = Unsynced::default();
     }
 
     /// A sync of the whole volume begins; what is written from now on needs another.
     pub(crate) fn begin_sync(&self, upper: &Upper) -> Result<Unsynced> {
         let mut content = self.content.write();
         content.mend(upper)?;
-        Ok(std::mem::take(&mut content.unsynced))
+        content.in_sync = std::mem::take(&mut content.unsynced);
+        Ok(content.in_sync)
     }
 
     /// The sync of the whole volume is done: what was written before it counts. A source that has
     /// changed again meanwhile is left to the next sync.
     pub(crate) fn end_sync(&self, upper: &Upper, synced: Unsynced) {
-        let content = self.content.write();
+        let mut content = self.content.write();
+        content.in_sync = Unsynced::default();
         if synced.source && !content.unsynced.source {
             upper.record(&Record::Synced { ino: self.ino.0 });
         }
@@ -228,6 +282,29 @@ impl FileCell {
 }
 
 impl Content {
+    fn new(size: u64, source: Source) -> Self {
+        Self {
+            size,
+            source,
+            stored: None,
+            written_at: None,
+            dated: None,
+            unsynced: Unsynced::default(),
+            in_sync: Unsynced::default(),
+            departures: 0,
+            departures_marked: 0,
+            torn: false,
+        }
+    }
+
+    fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
+        let old = self.source.scratch_id();
+        let kept = source.scratch_id();
+        let departures = self.departures;
+        *self = Self { departures, departures_marked: departures, ..Self::new(size, source) };
+        old.filter(|id| Some(*id) != kept)
+    }
+
     /// The record that rebuilds this content.
     pub(crate) fn record(&self) -> ContentRecord {
         match &self.source {
@@ -247,6 +324,7 @@ impl Content {
     /// both always agree.
     fn replace_source(&mut self, ino: Ino, source: Source, upper: &Upper) {
         let old = self.source.scratch_id();
+        self.departures += u64::from(self.is_clean());
         self.source = source;
         self.unsynced.source = true;
         upper.record(&Record::Content { ino: ino.0, content: self.record() });
@@ -461,7 +539,7 @@ fn copy_file(upper: &Upper, source: &std::fs::File, file: &dyn ScratchFile) -> R
 /// here by later openers until the last of them is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
-    shards: [Mutex<Shard>; 16],
+    shards: [Mutex<Shard, { rank::TABLE }>; 16],
 }
 
 #[derive(Debug, Default)]
@@ -485,7 +563,7 @@ impl Shard {
 const SWEEP_MIN: usize = 64;
 
 impl Cells {
-    fn shard(&self, ino: Ino) -> &Mutex<Shard> {
+    fn shard(&self, ino: Ino) -> &Mutex<Shard, { rank::TABLE }> {
         &self.shards[(ino.0 % 16) as usize]
     }
 

@@ -12,11 +12,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::api::{Error, Result};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, rank};
 
 mod file;
 mod read;
@@ -49,8 +48,8 @@ const RESERVE_STEP: u64 = 4 << 20;
 /// An open journal.
 pub(crate) struct Journal {
     log: fn(std::fs::File) -> Box<dyn LogFile>,
-    queue: Mutex<Queue>,
-    tail: Mutex<Tail>,
+    queue: Mutex<Queue, { rank::JOURNAL_QUEUE }>,
+    tail: Mutex<Tail, { rank::JOURNAL_TAIL }>,
     /// Bytes appended so far, written or queued.
     appended: AtomicU64,
     /// Bytes up to here are handed to the system.
@@ -59,7 +58,7 @@ pub(crate) struct Journal {
     reserved: AtomicU64,
     /// Bytes up to here must be durable for a sync to have meaning; times alone do not count.
     needed: AtomicU64,
-    synced: Mutex<u64>,
+    synced: Mutex<u64, { rank::JOURNAL_SYNCED }>,
 }
 
 /// Frames in their order, not yet written.
@@ -116,6 +115,8 @@ impl Journal {
 
     /// Replaces everything recorded so far by `records`, durably. Nothing may be recorded meanwhile.
     pub(crate) fn replace(&self, path: &Path, records: &[Record]) -> Result<()> {
+        // In the order of a sync, which may be waiting for the tail.
+        let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
         let mut queue = self.queue.lock();
         let (file, end) = crate::view::write_anew(path, records)
@@ -126,7 +127,7 @@ impl Journal {
         self.written.store(end, Ordering::Release);
         self.reserved.store(end, Ordering::Relaxed);
         self.needed.store(0, Ordering::Relaxed);
-        *self.synced.lock() = end;
+        *synced = end;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod lower;
 mod namespace;
 mod scratch;
 mod store;
+mod sync;
 mod view;
 
 pub use cell::{LayerStore, StoredFile};

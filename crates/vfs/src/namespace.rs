@@ -172,8 +172,10 @@ impl Namespace {
         }
     }
 
-    fn is_removed(&self, dir: Ino) -> bool {
-        self.nodes.get(&dir).is_some_and(Node::is_orphan)
+    /// No name leads to an inode that somebody holds: a restart will not know it, nor what is recorded
+    /// of its attributes.
+    pub(crate) fn is_removed(&self, ino: Ino) -> bool {
+        self.nodes.get(&ino).is_some_and(Node::is_orphan)
     }
 
     /// Gives an inode state of its own: what the lower tree says, to begin with.

@@ -5,15 +5,15 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use spfs_model::Digest;
 
 use crate::api::{Error, Result};
 use crate::journal::{Journal, Record};
 use crate::scratch::{Scratch, ScratchFile, ScratchId};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, rank};
 
 /// The payloads of the layers.
 pub trait Payloads: Send + Sync {
@@ -42,10 +42,10 @@ pub(crate) struct Upper {
     open_files: Cache<ScratchId, Arc<dyn ScratchFile>>,
     next: AtomicU64,
     /// Scratch files to be removed after the next sync of the journal.
-    doomed: Mutex<Vec<ScratchId>>,
+    doomed: Mutex<Vec<ScratchId>, { rank::TABLE }>,
     /// Scratch files that nothing durable needs any more, to be removed when there is time: a
     /// thousand of them take longer than the fsync(2) that made them so.
-    removable: Mutex<Vec<ScratchId>>,
+    removable: Mutex<Vec<ScratchId>, { rank::TABLE }>,
     /// The volume can share blocks between payloads and scratch files, as far as is known.
     clones: AtomicBool,
 }

@@ -2,17 +2,16 @@
 //!
 //! It puts the pieces together: names and attributes ([`Namespace`]), content ([`FileCell`]),
 //! bytes and durability ([`Store`]). Locks, always taken in this order: `changing`, `recording`,
-//! `namespace`, one cell's content, leaves (pins, cell table, journal queue and tail, caches). No I/O happens under
-//! `namespace`: records are queued under it and written before the reply.
+//! `syncing`, `namespace`, one cell's content, tables, the journal's (docs/locks.md; their types say
+//! it too). No I/O happens under `namespace`: records are queued under it and written before the
+//! reply.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use spfs_model::{Digest, MergedTree, Name};
 
 use crate::ahead::Ahead;
@@ -25,6 +24,8 @@ use crate::journal::Record;
 use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
 use crate::store::{Payloads, Store, Upper};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, rank};
 
 mod ahead;
 mod attributes;
@@ -90,22 +91,24 @@ impl ViewOptions {
 
 /// A mounted stack of layers with what was changed on top.
 pub struct View {
-    /// Lock 0: held for reading while something is changed and recorded, for writing while the
-    /// journal is exchanged.
-    recording: RwLock<()>,
-    /// Lock 1.
-    namespace: RwLock<Namespace>,
+    /// Held for reading while something is changed and recorded, for writing while the journal is
+    /// exchanged.
+    recording: RwLock<(), { rank::RECORDING }>,
+    namespace: RwLock<Namespace, { rank::NAMESPACE }>,
     store: Store,
     clock: Arc<dyn Clock>,
     /// Changes are accepted. Writing back what was written before is always accepted.
     editable: AtomicBool,
     pins: Pins,
-    /// Lock 3: how many handles may write to an inode.
-    writers: Mutex<HashMap<Ino, u32>>,
-    /// Lock 3: cells that have something a sync must do.
-    unsynced: Mutex<HashMap<Ino, Arc<FileCell>>>,
+    /// How many handles may write to an inode.
+    writers: Mutex<HashMap<Ino, u32>, { rank::TABLE }>,
+    /// One sync of everything at a time: a second one must not return before the first is done with
+    /// what it took from `unsynced`.
+    syncing: Mutex<(), { rank::SYNCING }>,
+    /// Cells that have something a sync must do.
+    unsynced: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
     /// One commit, reset or compaction at a time; taken before all other locks.
-    changing: Mutex<Stack>,
+    changing: Mutex<Stack, { rank::CHANGING }>,
     dir: Option<PathBuf>,
     /// Leaf: reads ahead across files, once somebody wants that.
     ahead: OnceLock<Ahead>,
@@ -152,6 +155,7 @@ impl View {
             clock,
             pins: Pins::default(),
             writers: Mutex::default(),
+            syncing: Mutex::default(),
             unsynced: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),
@@ -244,17 +248,15 @@ impl View {
         Ok((done, upper.journal.flush()))
     }
 
-    fn cell(&self, ino: Ino) -> Result<Arc<FileCell>> {
-        self.namespace.read().cell(ino)
-    }
-
-    /// Remembers what a change of content means for commits and syncs. `change` tells whether a
-    /// layer had the content before; a change that failed may have copied it up all the same.
+    /// Remembers what a change of content means for commits and syncs. `change` tells whether the
+    /// namespace may have to be told; a change that failed may have copied it up all the same.
     fn content_done(&self, cell: &Arc<FileCell>, change: Result<bool>) -> Result<()> {
         self.needs_sync(cell);
-        let was_clean = *change.as_ref().unwrap_or(&true);
-        if was_clean && !cell.is_payload() {
+        let may_be_unmarked = *change.as_ref().unwrap_or(&true);
+        if may_be_unmarked && let Some(departure) = cell.unmarked() {
+            // Whoever writes meanwhile does this as well, lest it returns before a commit can know.
             self.namespace.write().mark(cell.ino)?;
+            cell.marked(departure);
         }
         change.map(drop)
     }
@@ -308,7 +310,12 @@ impl View {
                 return;
             }
             drop(namespace);
-            self.namespace.write().reap(ino)
+            let mut namespace = self.namespace.write();
+            // Somebody may have opened it just before it lost its name.
+            if self.pins.is_pinned(ino) {
+                return;
+            }
+            namespace.reap(ino)
         };
         self.unsynced.lock().remove(&ino);
         // Whoever is still at it must not look for the scratch file.
@@ -376,8 +383,10 @@ impl Vfs for View {
         self.change(|namespace, time, upper| {
             namespace.check_set_xattr(ino, name, value, mode)?;
             namespace.set_xattr(ino, name, value, time)?;
-            let (name, value) = (name.to_vec(), Some(value.to_vec()));
-            upper.record(&Record::Xattr { ino: ino.0, name, value, time });
+            if !namespace.is_removed(ino) {
+                let (name, value) = (name.to_vec(), Some(value.to_vec()));
+                upper.record(&Record::Xattr { ino: ino.0, name, value, time });
+            }
             Ok(())
         })
     }
@@ -389,8 +398,10 @@ impl Vfs for View {
     fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         self.change(|namespace, time, upper| {
             namespace.remove_xattr(ino, name, time)?;
-            let name = name.to_vec();
-            upper.record(&Record::Xattr { ino: ino.0, name, value: None, time });
+            if !namespace.is_removed(ino) {
+                let name = name.to_vec();
+                upper.record(&Record::Xattr { ino: ino.0, name, value: None, time });
+            }
             Ok(())
         })
     }
@@ -511,11 +522,11 @@ impl From<NewKind<'_>> for crate::journal::CreateKind {
 /// How many reasons there are to keep an inode that has no name.
 #[derive(Debug, Default)]
 struct Pins {
-    shards: [Mutex<HashMap<Ino, u32>>; 16],
+    shards: [Mutex<HashMap<Ino, u32>, { rank::TABLE }>; 16],
 }
 
 impl Pins {
-    fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, u32>> {
+    fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, u32>, { rank::TABLE }> {
         &self.shards[(ino.0 % 16) as usize]
     }
 

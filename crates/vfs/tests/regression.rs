@@ -307,3 +307,39 @@ fn regression_an_unlink_that_was_not_recorded_frees_the_inode() {
     assert!(matches!(view.find("new").unwrap_err(), Error::NotFound));
     assert!(matches!(view.getattr(ino).unwrap_err(), Error::Stale));
 }
+
+#[test]
+fn regression_a_journal_compacted_while_an_unlinked_file_is_open_can_be_read() {
+    for path in ["new", "file"] {
+        let mut subject = base();
+        let view = subject.view();
+        view.write_file("new", b"x").unwrap();
+        let ino = view.find(path).unwrap().ino;
+        let file = view.open(ino, Access::Write).unwrap();
+        view.unlink(path).unwrap();
+        view.compact().unwrap();
+        // A new file is emptied, which is recorded; one of the layers is copied up.
+        view.setattr(ino, &SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+        file.write_at(0, b"without a name", false).unwrap();
+        file.sync().unwrap();
+        drop(file);
+        subject.restart().unwrap_or_else(|reason| panic!("{path}: {reason}"));
+        assert!(matches!(subject.view().find(path).unwrap_err(), Error::NotFound), "{path}");
+    }
+}
+
+#[test]
+fn regression_a_journal_compacted_while_a_removed_directory_is_held_can_be_read() {
+    let mut subject = base();
+    let view = subject.view();
+    let dir = view.mkdir("new").unwrap().ino;
+    let held = Pin::new(view, dir);
+    view.rmdir("new").unwrap();
+    view.compact().unwrap();
+    view.setattr(dir, &SetAttr { perm: Some(0o700), ..SetAttr::default() }).unwrap();
+    view.setxattr(dir, b"user.a", b"value", XattrMode::Set).unwrap();
+    view.removexattr(dir, b"user.a").unwrap();
+    drop(held);
+    subject.restart().unwrap();
+    assert!(matches!(subject.view().find("new").unwrap_err(), Error::NotFound));
+}

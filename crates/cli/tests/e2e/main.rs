@@ -18,6 +18,7 @@ mod repository;
 mod roots;
 mod routed;
 mod run;
+mod semantics;
 mod sharing;
 mod upstream;
 mod volumes;

@@ -15,14 +15,14 @@ use spfs_vfs::{Payloads, View, ViewOptions};
 use crate::support::{self, Mounted};
 
 /// A mounted view on layers.
-struct Runtime {
-    mount: Mounted<View>,
+pub(crate) struct Runtime {
+    pub(crate) mount: Mounted<View>,
     _base: BaseStack,
     // After the mount, which uses it until it is dropped.
     _scratch: tempfile::TempDir,
 }
 
-fn runtime(tree: TreeBuilder) -> Option<Runtime> {
+pub(crate) fn runtime(tree: TreeBuilder) -> Option<Runtime> {
     let base = BaseStack::new(&[tree.build()]);
     let scratch = tempfile::tempdir().unwrap();
     let payloads: Arc<dyn Payloads> = Arc::<PayloadStore>::clone(&base.payloads);

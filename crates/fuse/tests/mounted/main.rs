@@ -28,5 +28,6 @@ mod notifications;
 mod permissions;
 mod requests;
 mod space;
+mod storm;
 mod views;
 mod xattrs;

@@ -30,6 +30,10 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
             enter(name, handshake, *editable == "editable", command)
         }
         ("spfs", [request, rest @ ..]) => inside(request, rest),
+        ("load", [id, dir, how]) => {
+            crate::load::work(id, Path::new(dir), crate::load::Until::parse(how));
+            ExitCode::SUCCESS
+        }
         _ => panic!("no helper {name} {arguments:?}"),
     }
 }

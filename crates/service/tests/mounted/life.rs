@@ -1,11 +1,14 @@
 //! Starts, ends and crashes.
 
+use std::path::Path;
+
 use spfs_model::Digest;
 use spfs_runtime::{MountBackend, NewRuntime, RuntimeStatus};
 use spfs_sys::process::End;
+use spfs_testkit::ops::Rng;
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, is_ordinary_user};
+use crate::harness::{Test, is_ordinary_user, say};
 use crate::helpers::DO_NOT_ENTER;
 use crate::world::{LIMIT, World, outcome};
 
@@ -106,34 +109,77 @@ fn killed() {
     world.vanishes("one");
 }
 
+/// Processes that work at the same time.
+const WORKERS: u32 = 3;
+
+/// What the processes of a run have checked.
+#[derive(Debug, Default)]
+struct Checked {
+    steps: usize,
+    names: usize,
+    bytes: usize,
+}
+
+/// Kills the daemon while several processes write, `SPFS_TEST_KILLS` times; each time the runtime
+/// runs again, its processes first check that all that was acknowledged is there.
 fn killed_repeatedly() {
+    let kills: u32 = std::env::var("SPFS_TEST_KILLS").ok().map_or(4, |text| text.parse().unwrap());
     let world = World::new();
-    let new = NewRuntime { durable: true, ..world.new_runtime("one", &[]) };
-    let script = |round: u32| {
+    let notes = world.path("notes");
+    std::fs::create_dir(&notes).unwrap();
+    let script = |how: &str| {
         format!(
-            "mkdir /spfs/d{round}; for i in 1 2 3 4 5; do echo {round}.$i >/spfs/d{round}/$i; done; \
-             mv /spfs/d{round}/1 /spfs/moved{round}; rm /spfs/d{round}/2; echo ready; read line"
+            "pids=; for id in $(seq {WORKERS}); do \
+             $SELF --helper load $id {} {how} & pids=\"$pids $!\"; done; \
+             for pid in $pids; do wait $pid || echo failed; done; echo end",
+            notes.display()
         )
     };
-    let mut command = world.start(new, &script(0));
-    for round in 1..=5 {
+    let new = NewRuntime { durable: true, ..world.new_runtime("one", &[]) };
+    let mut command = world.start(new, &script("killed"));
+    let mut rng = Rng::new(kills.into());
+    let mut checked = Checked::default();
+    for round in 1..=kills {
         let mut inside = world.spawn(command);
-        assert_eq!(inside.line(), "ready");
+        (0..WORKERS).for_each(|_| checked.add(&inside.line()));
+        // A random moment: after so many bytes of their logs.
+        let moment = noted(&notes) + u64::from(rng.below(30_000));
+        assert!(wait_until(LIMIT, || noted(&notes) >= moment), "{}", world.log("one"));
         world.end_daemon("one", End::Kill);
-        drop(inside);
-        command = world.start_again("one", &script(round));
+        assert_eq!(inside.finish(), "end\n", "{checked:?}");
+        // The last one is asked to end, which loses nothing either.
+        let how = if round == kills { "asked" } else { "killed" };
+        command = world.start_again("one", &script(how));
     }
     let mut inside = world.spawn(command);
-    assert_eq!(inside.line(), "ready");
-    inside.finish();
+    (0..WORKERS).for_each(|_| checked.add(&inside.line()));
+    world.end_daemon("one", End::Ask);
+    assert_eq!(inside.finish(), "end\n", "{checked:?}");
     world.becomes("one", RuntimeStatus::Saved);
-    let check = "cat /spfs/moved* /spfs/d*/*";
-    let done = outcome(&mut world.start_again("one", check));
-    let expected: Vec<String> = (0..=5)
-        .map(|round| format!("{round}.1"))
-        .chain((0..=5).flat_map(|round| [3, 4, 5].map(|i| format!("{round}.{i}"))))
-        .collect();
-    assert_eq!(done.out.lines().collect::<Vec<_>>(), expected);
+    let done = outcome(&mut world.start_again("one", &script("checked")));
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert!(lines.len() == WORKERS as usize + 1 && lines.last() == Some(&"end"), "{done:#?}");
+    lines[..WORKERS as usize].iter().for_each(|line| checked.add(line));
+    say(&format!("{kills} kills: {checked:?}"));
+    assert!(checked.steps > kills as usize && checked.bytes > 0, "{checked:?}");
+}
+
+impl Checked {
+    /// `line`: what a process said when it had checked.
+    fn add(&mut self, line: &str) {
+        let numbers: Vec<usize> = line.split(' ').skip(1).flat_map(str::parse).collect();
+        let [steps, names, bytes] = numbers[..] else { panic!("a process failed: {line}") };
+        self.steps += steps;
+        self.names += names;
+        self.bytes += bytes;
+    }
+}
+
+/// How many bytes the logs have.
+fn noted(notes: &Path) -> u64 {
+    let logs = std::fs::read_dir(notes).unwrap().map(|entry| entry.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+    logs.map(|path| path.metadata().unwrap().len()).sum()
 }
 
 fn durable() {

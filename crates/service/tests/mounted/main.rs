@@ -12,6 +12,8 @@ mod helpers;
 #[cfg(target_os = "linux")]
 mod life;
 #[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
 mod service;

@@ -10,7 +10,8 @@ use super::io::checked_end;
 use super::{Content, FileCell, Source};
 
 impl FileCell {
-    /// fallocate(2). `Ok(true)`: the content came from a layer before.
+    /// fallocate(2). `Ok(true)`: the namespace may not know yet that the content is no
+    /// layer's any more.
     pub(crate) fn allocate(
         &self,
         store: &Store,
@@ -24,7 +25,6 @@ impl FileCell {
             return Err(Error::Invalid);
         }
         let mut content = self.content.write();
-        let clean = content.is_clean();
         let file = content.make_writable(self.ino, store, None)?;
         match how {
             Allocate::Extend | Allocate::KeepSize => reserve(&*file, offset, len)?,
@@ -42,7 +42,7 @@ impl FileCell {
         }
         content.unsynced.data = true;
         content.written_at = Some(now);
-        Ok(clean)
+        Ok(content.is_unmarked())
     }
 
     /// lseek(2) with SEEK_DATA or SEEK_HOLE.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use spfs_model::Digest;
 
 use crate::api::{Error, Result};
-use crate::store::Store;
+use crate::journal::Record;
+use crate::store::{Store, Upper};
+use crate::sync::RwLockUpgradableReadGuard;
 
 use super::{Content, FileCell, Source, StoredAs};
 
@@ -92,7 +94,7 @@ impl FileCell {
         let StoredFile { digest, shared } =
             stored.map_err(|e| Error::scratch("store a payload", e))?;
         if layers.keeps() {
-            let mut content = parking_lot::RwLockUpgradableReadGuard::upgrade(content);
+            let mut content = RwLockUpgradableReadGuard::upgrade(content);
             content.stored = Some(StoredAs { digest, shared });
         }
         Ok((digest, size))
@@ -100,7 +102,7 @@ impl FileCell {
 
     /// The layer that holds `digest` is in the stack: unless the content has changed since, it comes
     /// from there now. `false`: it has changed.
-    pub(crate) fn settle(&self, digest: Digest) -> Settled {
+    pub(crate) fn settle(&self, digest: Digest, upper: &Upper) -> Settled {
         let mut content = self.content.write();
         match content.known_digest() {
             Some(known) if known == digest => {}
@@ -109,8 +111,11 @@ impl FileCell {
         let old = content.source.scratch_id();
         content.source = Source::Payload(digest);
         content.stored = None;
+        content.departures_marked = content.departures;
+        // Before anybody can write again, and record that.
+        upper.record(&Record::Content { ino: self.ino.0, content: content.record() });
         let written_at = content.written_at.take();
-        Settled::Payload { size: content.size, old, written_at }
+        Settled::Payload { old, written_at }
     }
 }
 
@@ -118,11 +123,7 @@ impl FileCell {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// Its content is a payload; the scratch file is not needed any more.
-    Payload {
-        size: u64,
-        old: Option<crate::scratch::ScratchId>,
-        written_at: Option<crate::api::Timestamp>,
-    },
+    Payload { old: Option<crate::scratch::ScratchId>, written_at: Option<crate::api::Timestamp> },
     /// It was written after it had been stored.
     Changed,
 }

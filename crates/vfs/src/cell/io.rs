@@ -28,7 +28,7 @@ impl FileCell {
         content.read_now(store, offset, buf)
     }
 
-    /// Writes at an offset. `Ok(true)`: the content came from a layer before.
+    /// Writes at an offset. `Ok(true)`: the namespace may not know yet that the content is no layer's any more.
     pub(crate) fn write(
         &self,
         store: &Store,
@@ -38,14 +38,13 @@ impl FileCell {
     ) -> Result<bool> {
         let end = checked_end(offset, data.len() as u64)?;
         let mut content = self.content.write();
-        let clean = content.is_clean();
         content.write(self.ino, store, offset..end, data)?;
         content.written_at = Some(now);
-        Ok(clean)
+        Ok(content.is_unmarked())
     }
 
     /// Writes at an offset and leaves the modification time alone; `mtime` is what it is while
-    /// there is no scratch file. `Ok(true)`: the content came from a layer before.
+    /// there is no scratch file. `Ok(true)`: the namespace may not know yet that the content is no layer's any more.
     pub(crate) fn write_back(
         &self,
         store: &Store,
@@ -55,7 +54,6 @@ impl FileCell {
     ) -> Result<bool> {
         let end = checked_end(offset, data.len() as u64)?;
         let mut content = self.content.write();
-        let clean = content.is_clean();
         let kept = match (content.written_at, content.source.scratch_id()) {
             (Some(at), _) => at,
             (None, Some(id)) => {
@@ -63,23 +61,22 @@ impl FileCell {
                 let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;
                 Timestamp { secs, nanos }
             }
-            (None, None) => mtime,
+            (None, None) => content.dated.unwrap_or(mtime),
         };
         content.write(self.ino, store, offset..end, data)?;
         content.stamp(store, kept)?;
-        Ok(clean)
+        Ok(content.is_unmarked())
     }
 
-    /// Sets the size. `Ok(true)`: the content came from a layer before.
+    /// Sets the size. `Ok(true)`: the namespace may not know yet that the content is no layer's any more.
     pub(crate) fn truncate(&self, store: &Store, size: u64, now: Timestamp) -> Result<bool> {
         if size > FILE_SIZE_MAX {
             return Err(Error::FileTooLarge);
         }
         let mut content = self.content.write();
-        let clean = content.is_clean();
         content.truncate(self.ino, store, size)?;
         content.written_at = Some(now);
-        Ok(clean)
+        Ok(content.is_unmarked())
     }
 }
 
@@ -92,6 +89,11 @@ impl Content {
     /// No layer lacks this content, as far as the cell knows.
     pub(super) fn is_clean(&self) -> bool {
         matches!(self.source, Source::Payload(_))
+    }
+
+    /// The content has left a layer since the namespace was told so last.
+    pub(super) fn is_unmarked(&self) -> bool {
+        self.departures != self.departures_marked
     }
 
     pub(super) fn read(&self, store: &Store, offset: u64, buf: &mut [u8]) -> Result<usize> {

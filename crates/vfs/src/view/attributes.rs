@@ -8,6 +8,7 @@ use crate::journal::Record;
 use crate::namespace::AttrChange;
 
 use super::View;
+use super::commit::Held;
 
 impl View {
     pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr) -> Result<()> {
@@ -25,22 +26,31 @@ impl View {
         if let Some(size) = set.size {
             self.truncate(ino, size, now)?;
         }
-        let cell = self.cell_of_touched(ino)?;
+        let mut cell = self.cell_of_touched(ino)?;
         let written = cell.as_ref().and_then(|cell| cell.written_at());
+        let mut of_write = false;
         let mtime = {
             let mut namespace = self.namespace.write();
             let attr = namespace.attr_of_names(ino)?;
             let mut change = decide(&attr, set, now);
             if !change.is_empty() {
                 // Only this and the scratch file itself tell a restart when it was written.
+                of_write = change.mtime.is_none();
                 change.mtime = change.mtime.or(written);
                 namespace.change_attributes(ino, &change)?;
-                upper.record(&Record::Attributes { ino: ino.0, change });
+                if !namespace.is_removed(ino) {
+                    upper.record(&Record::Attributes { ino: ino.0, change });
+                }
+            }
+            if cell.is_none() && attr.file_type == FileType::Regular && change.mtime.is_some() {
+                // Somebody may be writing its first bytes now.
+                cell = Some(namespace.cell(ino)?);
             }
             change.mtime
         };
-        if let (Some(cell), Some(mtime)) = (cell, mtime) {
-            cell.date(&self.store, mtime)?;
+        if let (Some(cell), Some(mtime)) = (cell, mtime)
+            && cell.date(&self.store, mtime, of_write)?
+        {
             self.needs_sync(&cell);
         }
         upper.journal.flush()
@@ -56,7 +66,10 @@ impl View {
     }
 
     fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
-        let cell = self.cell(ino)?;
+        let (cell, _held) = {
+            let namespace = self.namespace.read();
+            (namespace.cell(ino)?, Held::one(self, ino))
+        };
         self.content_done(&cell, cell.truncate(&self.store, size, now))
     }
 
@@ -80,8 +93,12 @@ impl View {
             drop_capability: true,
             ..AttrChange::default()
         };
-        self.namespace.write().change_attributes(ino, &change)?;
-        upper.record(&Record::Attributes { ino: ino.0, change });
+        let mut namespace = self.namespace.write();
+        namespace.change_attributes(ino, &change)?;
+        if !namespace.is_removed(ino) {
+            upper.record(&Record::Attributes { ino: ino.0, change });
+        }
+        drop(namespace);
         upper.journal.flush()
     }
 }

@@ -11,15 +11,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
 use spfs_model::{BlobEntry, Digest, Live, NameBuf, Position};
 
 use crate::api::{Cookie, Error, FileType, Ino};
 use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
-use crate::journal::{ContentRecord, Record};
+use crate::journal::Record;
 use crate::namespace::{AttrChange, Body, Namespace, Target};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, on_deep_stack, parallelism, rank, together};
 
 use super::{Stack, View};
 
@@ -94,9 +94,9 @@ pub struct Commit<'v> {
     _held: Held<'v>,
 }
 
-/// Keeps inodes whose content is being stored, also when their last name goes meanwhile.
+/// Keeps inodes whose content is in use, also when their last name goes meanwhile.
 #[derive(Debug)]
-struct Held<'v> {
+pub(super) struct Held<'v> {
     view: &'v View,
     inodes: Vec<Ino>,
 }
@@ -108,6 +108,12 @@ impl<'v> Held<'v> {
         let inodes: Vec<Ino> = jobs.iter().map(|(ino, _)| *ino).collect();
         inodes.iter().for_each(|ino| view.pins.pin(*ino));
         Self { view, inodes }
+    }
+
+    /// To be called under the lock under which the inode was found.
+    pub(super) fn one(view: &'v View, ino: Ino) -> Self {
+        view.pins.pin(ino);
+        Self { view, inodes: vec![ino] }
     }
 }
 
@@ -180,8 +186,8 @@ impl View {
     /// Stores the content of all files; several at a time.
     fn store_all(&self, jobs: &[(Ino, CommitJob)], layers: &dyn LayerStore) -> StoredOrError {
         let next = AtomicUsize::new(0);
-        let stored = Mutex::new(HashMap::with_capacity(jobs.len()));
-        let failed = Mutex::new(None);
+        let stored = Mutex::<_, { rank::TABLE }>::new(HashMap::with_capacity(jobs.len()));
+        let failed = Mutex::<_, { rank::TABLE }>::new(None);
         let work = || {
             while failed.lock().is_none() {
                 let Some((ino, job)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
@@ -193,14 +199,7 @@ impl View {
                 }
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(STORE_THREADS_MAX).min(jobs.len());
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
+        together(parallelism().min(STORE_THREADS_MAX).min(jobs.len()), work);
         match failed.into_inner() {
             Some((ino, source)) => {
                 let path = self.path(ino).unwrap_or_default();
@@ -223,11 +222,9 @@ impl Commit<'_> {
         let mut changed = Vec::new();
         let mut written = Vec::new();
         for (cell, digest) in &self.files {
-            match cell.settle(*digest) {
-                Settled::Payload { size, old, written_at } => {
+            match cell.settle(*digest, upper) {
+                Settled::Payload { old, written_at } => {
                     written.extend(written_at.map(|time| (cell.ino, time)));
-                    let content = ContentRecord::Payload { digest: *digest, size };
-                    upper.record(&Record::Content { ino: cell.ino.0, content });
                     obsolete.extend(old);
                 }
                 Settled::Changed => changed.push(cell.ino),
@@ -277,16 +274,9 @@ fn collect(namespace: &Namespace) -> Collected {
     }
     let mut walk =
         Walk { namespace, spine: spine(namespace), jobs: HashMap::new(), touched_above: None };
-    let walked = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(WALK_STACK_BYTES);
-        let walk = &mut walk;
-        thread.spawn_scoped(scope, move || walk.directory(Ino::ROOT, false)).map(|t| t.join())
-    });
-    match walked {
-        Ok(Ok(root)) => Ok((root?, walk.jobs.into_iter().collect())),
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(source) => Err(CommitError::Internal(Error::scratch("start a thread", source))),
-    }
+    let root = on_deep_stack(WALK_STACK_BYTES, || walk.directory(Ino::ROOT, false))
+        .map_err(|source| CommitError::Internal(Error::scratch("start a thread", source)))?;
+    Ok((root?, walk.jobs.into_iter().collect()))
 }
 
 /// The changed inodes and all directories on the way to them.

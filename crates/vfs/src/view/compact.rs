@@ -59,7 +59,7 @@ impl View {
     }
 
     /// Writes the present state as a new journal and goes on with that one.
-    pub(super) fn compact(&self) -> Result<()> {
+    pub fn compact(&self) -> Result<()> {
         let upper = self.store.upper()?;
         let stack = self.changing.lock();
         self.sync_all()?;
@@ -107,8 +107,10 @@ fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> 
         }),
         Record::Opened { boot: boot_id() },
     ];
+    // Files without a name that somebody holds are among them: more may be recorded of their content.
+    let is_removed = |node: &Node| matches!(&node.body, Body::Directory(dir) if dir.removed);
     let mut nodes: Vec<(Ino, &Node)> =
-        namespace.nodes().filter(|(_, node)| !node.is_orphan()).collect();
+        namespace.nodes().filter(|(_, node)| !is_removed(node)).collect();
     nodes.sort_by_key(|(ino, _)| *ino);
     let mut synced = Vec::new();
     for (ino, node) in nodes {

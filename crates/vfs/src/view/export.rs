@@ -51,7 +51,7 @@ impl View {
         let store = Store::new(payloads, Some(upper));
         let stack = Stack::default();
         let view = Self::assemble(replayed.namespace, store, options.clock, None, stack);
-        view.editable.store(false, std::sync::atomic::Ordering::Relaxed);
+        view.editable.store(false, crate::sync::atomic::Ordering::Relaxed);
         debug_assert!(view.namespace.read().type_of(Ino::ROOT).is_ok());
         Ok(Arc::new(view))
     }

@@ -19,13 +19,16 @@ pub struct OpenFile {
 
 impl OpenFile {
     pub(super) fn new(view: &Arc<View>, ino: Ino, access: Access) -> Result<Self> {
-        let cell = {
+        let (cell, pin) = {
             let namespace = view.namespace.read();
-            match namespace.type_of(ino)? {
+            let cell = match namespace.type_of(ino)? {
                 FileType::Regular => namespace.cell(ino)?,
                 FileType::Directory => return Err(Error::IsDirectory),
                 _ => return Err(Error::Invalid),
-            }
+            };
+            // Before anybody can take its last name away and free it.
+            view.pins.pin(ino);
+            (cell, Pin::of_pinned(view, ino))
         };
         if access == Access::Write {
             if !view.is_editable() {
@@ -33,7 +36,7 @@ impl OpenFile {
             }
             *view.writers.lock().entry(ino).or_insert(0) += 1;
         }
-        Ok(Self { _pin: Pin::new(view, ino), view: Arc::clone(view), cell, access })
+        Ok(Self { _pin: pin, view: Arc::clone(view), cell, access })
     }
 
     fn require_write(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use spfs_model::{Digest, MergedTree, Name, NameBuf, NodeKind, Stack};
 
 use crate::api::{Cookie, Error, FileType, Ino, New, NewKind, Owner, Remove, Result, Timestamp};
 use crate::cell::Source;
-use crate::journal::{ContentRecord, CreateKind, Record};
+use crate::journal::{CreateKind, Record};
 use crate::namespace::{AttrChange, Namespace, Target};
 use crate::scratch::ScratchId;
 use crate::store::Upper;
@@ -336,9 +336,7 @@ impl Reset<'_> {
     fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
         self.namespace.mark(ino)?;
         let cell = self.namespace.cell(ino)?;
-        self.obsolete.extend(cell.assign(wanted.size, Source::Payload(wanted.digest)));
-        let content = ContentRecord::Payload { digest: wanted.digest, size: wanted.size };
-        self.upper.record(&Record::Content { ino: ino.0, content });
+        self.obsolete.extend(cell.assign_payload(wanted.size, wanted.digest, self.upper));
         Ok(())
     }
 

@@ -22,9 +22,10 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
-        if self.unsynced.lock().remove(&cell.ino).is_some()
-            && let Err(error) = cell.sync_data(upper)
-        {
+        // Whether the cell is in `unsynced` or not: another sync may have taken it and not be done. It
+        // stays there, so that a compaction, which says what is durable, waits for this in turn.
+        if let Err(error) = cell.sync_data(upper) {
+            cell.needs_sync();
             self.needs_sync(cell);
             return Err(error);
         }
@@ -36,7 +37,9 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
-        let cells = std::mem::take(&mut *self.unsynced.lock());
+        let _syncing = self.syncing.lock();
+        let mut cells = std::mem::take(&mut *self.unsynced.lock());
+        cells.retain(|_, cell| cell.has_to_sync());
         if let Err(error) = sync_cells(upper, &cells) {
             for cell in cells.values() {
                 cell.needs_sync();
