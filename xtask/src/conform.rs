@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
-use crate::run::{Spfs, check, root};
+use crate::run::{Build, Spfs, check, root};
 
 /// Versions that the exclusions below were decided for.
 const PJDFSTEST: &str = "0.2.2";
@@ -20,10 +20,14 @@ pub(crate) struct Args {
     /// Operations of fsx
     #[arg(long, default_value_t = 100_000)]
     fsx_ops: u32,
+    /// Test the debug build, which is there when the tests have run
+    #[arg(long)]
+    debug: bool,
 }
 
 pub(crate) fn conform(args: &Args) -> Result {
-    let spfs = Spfs::new(None)?;
+    let build = if args.debug { Build::Debug } else { Build::Release };
+    let spfs = Spfs::built(build, None)?;
     for suite in &args.only {
         match suite.as_str() {
             "pjdfstest" => pjdfstest(&spfs)?,

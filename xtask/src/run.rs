@@ -39,13 +39,25 @@ pub(crate) fn shell(script: &str) -> Command {
     command
 }
 
-/// Builds the release program and returns its path.
-pub(crate) fn build_spfs() -> Result<PathBuf> {
+/// How a program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// For figures.
+    Release,
+    /// As the tests are, which is quick after them.
+    Debug,
+}
+
+/// Builds the program and returns its path.
+pub(crate) fn build_spfs(build: Build) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["build", "--quiet", "--release", "--package", "spfs"]);
+    cargo.current_dir(root()).args(["build", "--quiet", "--package", "spfs"]);
+    if build == Build::Release {
+        cargo.arg("--release");
+    }
     check(&mut cargo)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    Ok(target.join("release/spfs"))
+    Ok(target.join(if build == Build::Release { "release/spfs" } else { "debug/spfs" }))
 }
 
 /// `spfs` with a storage root of its own.
@@ -58,13 +70,19 @@ pub(crate) struct Spfs {
 }
 
 impl Spfs {
-    /// Builds the program and gives it an empty storage below `parent`, or the usual place.
+    /// Builds the program for figures and gives it an empty storage below `parent`, or the usual
+    /// place.
     pub(crate) fn new(parent: Option<&Path>) -> Result<Self> {
+        Self::built(Build::Release, parent)
+    }
+
+    /// As [`Spfs::new`], built as it is told.
+    pub(crate) fn built(build: Build, parent: Option<&Path>) -> Result<Self> {
         let dir = match parent {
             Some(parent) => TempDir::with_prefix_in("spfs-xtask-", parent)?,
             None => TempDir::with_prefix("spfs-xtask-")?,
         };
-        Ok(Self { program: build_spfs()?, storage: dir.path().join("storage"), dir })
+        Ok(Self { program: build_spfs(build)?, storage: dir.path().join("storage"), dir })
     }
 
     /// A call of `spfs`.
