@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -359,7 +360,9 @@ pub(crate) fn work(id: &str, dir: &Path, until: Until) {
     if until == Until::Checked {
         return;
     }
-    loop {
+    // When the test has failed it kills the shell that started this.
+    let shell = parent_id();
+    while parent_id() == shell {
         let step = Step::random(&mut rng, &model);
         let mut line = serde_json::to_vec(&step).unwrap();
         line.push(b'\n');
