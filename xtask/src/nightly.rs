@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// How often the daemon is killed under load
     #[arg(long, default_value_t = 100)]
     kills: u32,
+    /// Views that come and go in one mount, with five processes in each
+    #[arg(long, default_value_t = 200)]
+    views: u32,
 }
 
 pub(crate) fn nightly(args: &Args) -> Result {
@@ -29,6 +32,14 @@ pub(crate) fn nightly(args: &Args) -> Result {
         .current_dir(root())
         .args(["test", "--release", "--package", "spfs", "--test", "e2e", "--", "kill"])
         .env("SPFS_TEST_KILLS", args.kills.to_string())
+        .env("SPFS_TEST_REQUIRE_MOUNTS", "1");
+    check(&mut cargo)?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(root())
+        .args(["test", "--release", "--package", "spfs-service", "--test", "mounted"])
+        .args(["--", "come_and_go"])
+        .env("SPFS_TEST_VIEWS", args.views.to_string())
         .env("SPFS_TEST_REQUIRE_MOUNTS", "1");
     check(&mut cargo)
 }
