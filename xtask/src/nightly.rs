@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// In how many orders each scenario of threads runs under each scheduler
     #[arg(long, default_value_t = 1000)]
     schedules: u32,
+    /// Views that come and go in one mount, with five processes in each
+    #[arg(long, default_value_t = 200)]
+    views: u32,
     #[command(flatten)]
     fuzz: fuzz::Args,
 }
@@ -36,6 +39,13 @@ pub(crate) fn nightly(args: &Args) -> Result {
     check(
         test(&killing)
             .env("SPFS_TEST_KILLS", args.kills.to_string())
+            .env("SPFS_TEST_REQUIRE_MOUNTS", "1"),
+    )?;
+    let churning =
+        ["--release", "--package", "spfs-service", "--test", "mounted", "--", "come_and_go"];
+    check(
+        test(&churning)
+            .env("SPFS_TEST_VIEWS", args.views.to_string())
             .env("SPFS_TEST_REQUIRE_MOUNTS", "1"),
     )?;
     fuzz::fuzz(&args.fuzz)

@@ -105,7 +105,8 @@ pub fn resolve(
     Sources::of(runtimes, secondary).resolve(spec)
 }
 
-/// Opens a view of layers, bottom first, that nobody can change; it is no runtime.
+/// Opens a view of layers, bottom first, that nobody can change; it is no runtime. Everything in it
+/// belongs to `owner`.
 ///
 /// # Errors
 /// When a layer cannot be read.
@@ -113,10 +114,10 @@ pub fn view_of_layers(
     runtimes: &Runtimes,
     secondary: &[String],
     stack: &[Digest],
+    owner: Owner,
 ) -> Result<Arc<View>, RepoError> {
     let sources = Arc::new(Sources::of(runtimes, secondary));
     let lower = sources.merge(stack)?;
-    let owner = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
     Ok(View::read_only(lower, sources, ViewOptions::new(owner)))
 }
 

@@ -36,11 +36,54 @@ pub(crate) struct PlainArguments {
     /// Stay in the foreground
     #[arg(short, long)]
     pub(crate) foreground: bool,
+    /// Mount options: uid=N and gid=N say whose the files are; what is so anyway is accepted (ro,
+    /// nosuid, nodev, default_permissions, allow_other, auto_unmount)
+    #[arg(short, long = "options", value_name = "OPTIONS", value_delimiter = ',')]
+    pub(crate) options: Vec<MountOption>,
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
     /// The inherited descriptor on which it is told that the mount is there.
     #[arg(long, hide = true)]
     pub(crate) ready: Option<i32>,
+}
+
+/// A mount option of the plain form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MountOption {
+    /// So it is anyway.
+    Given,
+    /// Whose the files are.
+    Uid(u32),
+    /// Of which group they are.
+    Gid(u32),
+}
+
+/// Options that hold for every mount of ours, as far as the system allows.
+const GIVEN: [&str; 7] =
+    ["ro", "nosuid", "nodev", "default_permissions", "allow_other", "auto_unmount", "noatime"];
+
+impl std::str::FromStr for MountOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |number: &str| number.parse().map_err(|_| format!("{number:?} is no number"));
+        match text.split_once('=') {
+            None if GIVEN.contains(&text) => Ok(Self::Given),
+            Some(("uid", uid)) => Ok(Self::Uid(number(uid)?)),
+            Some(("gid", gid)) => Ok(Self::Gid(number(gid)?)),
+            _ => Err(format!("the mount option {text:?} is not supported")),
+        }
+    }
+}
+
+impl std::fmt::Display for MountOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Given => f.write_str("ro"),
+            Self::Uid(uid) => write!(f, "uid={uid}"),
+            Self::Gid(gid) => write!(f, "gid={gid}"),
+        }
+    }
 }
 
 /// Which repositories are read, and how new objects are written; what is not given is as the

@@ -4,15 +4,25 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use spfs_fuse::Volume;
+use spfs_fuse::{Session, Single, Volume};
 use spfs_model::EnvSpec;
+use spfs_vfs::View;
+use spfs_vfs::api::Owner;
 
-use crate::args::PlainArguments;
+use crate::args::{MountOption, PlainArguments};
 use crate::daemon::start_log;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
 use crate::settings::{Defaults, Settings};
 use crate::start::{Ready, ServiceLaunch, start};
+
+/// What is shown, and where.
+struct Plain<'a> {
+    reference: &'a str,
+    mountpoint: PathBuf,
+    options: &'a [MountOption],
+    settings: Settings,
+}
 
 /// Serves a mount to its end, or starts a process that does.
 pub(crate) fn main(arguments: &PlainArguments, defaults: Defaults<'_>) -> ExitCode {
@@ -22,12 +32,11 @@ pub(crate) fn main(arguments: &PlainArguments, defaults: Defaults<'_>) -> ExitCo
     };
     let done = Settings::new(&arguments.storage, defaults).and_then(|settings| {
         let mountpoint = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.clone());
+        let plain = Plain { reference, mountpoint, options: &arguments.options, settings };
         if arguments.foreground {
-            let ready = Ready::take(arguments.ready).map_err(|error| error.to_string())?;
-            start_log(&settings.log);
-            return serve(reference, &mountpoint, &settings, ready);
+            return plain.serve(arguments.ready);
         }
-        in_background(reference, mountpoint, &settings)
+        plain.start()
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,58 +47,79 @@ pub(crate) fn main(arguments: &PlainArguments, defaults: Defaults<'_>) -> ExitCo
     }
 }
 
-fn in_background(reference: &str, mountpoint: PathBuf, settings: &Settings) -> Result<(), String> {
-    let program = spfs_sys::process::own_executable()
-        .map_err(|error| format!("cannot tell where this program lies: {error}"))?;
-    let launch = ServiceLaunch { program: &program, mountpoint: &mountpoint, settings };
-    let arguments = |ready: i32| {
+impl Plain<'_> {
+    fn start(&self) -> Result<(), String> {
+        let program = spfs_sys::process::own_executable()
+            .map_err(|error| format!("cannot tell where this program lies: {error}"))?;
+        let (mountpoint, settings) = (self.mountpoint.as_path(), &self.settings);
+        let launch = ServiceLaunch { program: &program, mountpoint, settings };
+        start(&launch, |ready| self.arguments(ready)).map_err(|error| chain(&error))
+    }
+
+    /// The arguments of the process in the background.
+    fn arguments(&self, ready: i32) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["--foreground".into(), "--ready".into()];
         arguments.push(ready.to_string().into());
-        arguments.extend(settings.arguments());
-        arguments.extend(["--".into(), reference.into(), mountpoint.clone().into()]);
-        arguments
-    };
-    start(&launch, arguments).map_err(|error| chain(&error))
-}
-
-fn serve(
-    reference: &str,
-    mountpoint: &Path,
-    settings: &Settings,
-    ready: Ready,
-) -> Result<(), String> {
-    // Names are for people; a process without one serves as well.
-    drop(spfs_sys::process::set_name(DAEMON_NAME));
-    let session = match mount(reference, mountpoint, settings) {
-        Ok(session) => session,
-        Err(reason) => {
-            ready.refuse(&reason);
-            return Err(reason);
+        arguments.extend(self.settings.arguments());
+        for option in self.options {
+            arguments.extend(["-o".into(), option.to_string().into()]);
         }
-    };
-    ready.say();
-    session.wait().map_err(|error| chain(&error))
+        arguments.extend(["--".into(), self.reference.into(), self.mountpoint.clone().into()]);
+        arguments
+    }
+
+    fn serve(&self, ready: Option<i32>) -> Result<(), String> {
+        let ready = Ready::take(ready).map_err(|error| error.to_string())?;
+        start_log(&self.settings.log);
+        // Names are for people; a process without one serves as well.
+        drop(spfs_sys::process::set_name(DAEMON_NAME));
+        match self.mount() {
+            Ok(session) => {
+                ready.say();
+                session.wait().map_err(|error| chain(&error))
+            }
+            Err(reason) => {
+                ready.tell(&reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn mount(&self) -> Result<Session<Single<View>>, String> {
+        let spec: EnvSpec = self.reference.parse().map_err(|error| chain(&error))?;
+        spfs_sys::limits::raise_nofile();
+        let runtimes = self.settings.runtimes().map_err(|error| chain(&error))?;
+        let secondary = &self.settings.secondary_repositories;
+        let view = spfs_runtime::resolve(&runtimes, secondary, &spec)
+            .and_then(|stack| {
+                spfs_runtime::view_of_layers(&runtimes, secondary, &stack, owner(self.options))
+            })
+            .map_err(|error| chain(&error))?;
+        mount_view(view, &self.mountpoint).map_err(|error| {
+            format!("cannot mount on {}: {}", self.mountpoint.display(), chain(&error))
+        })
+    }
 }
 
-fn mount(
-    reference: &str,
+fn mount_view(
+    view: std::sync::Arc<View>,
     mountpoint: &Path,
-    settings: &Settings,
-) -> Result<spfs_fuse::Session<spfs_fuse::Single<spfs_vfs::View>>, String> {
-    let spec: EnvSpec = reference.parse().map_err(|error| chain(&error))?;
-    spfs_sys::limits::raise_nofile();
-    let runtimes = settings.runtimes().map_err(|error| chain(&error))?;
-    let secondary = &settings.secondary_repositories;
-    let stack =
-        spfs_runtime::resolve(&runtimes, secondary, &spec).map_err(|error| chain(&error))?;
-    let view = spfs_runtime::view_of_layers(&runtimes, secondary, &stack)
-        .map_err(|error| chain(&error))?;
-    let failed = |error| format!("cannot mount on {}: {}", mountpoint.display(), chain(&error));
-    let (volume, device) = Volume::mount(mountpoint).map_err(failed)?;
+) -> std::io::Result<Session<Single<View>>> {
+    let (volume, device) = Volume::mount(mountpoint)?;
     let options = spfs_fuse::Options { writeback: false, ..spfs_fuse::Options::default() };
     let session = spfs_fuse::serve(view, device, options);
     if session.is_err() {
         drop(volume.unmount(true));
     }
-    session.map_err(failed)
+    session
+}
+
+/// Whose the files are: the last word counts, as with all mount options.
+fn owner(options: &[MountOption]) -> Owner {
+    let own = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
+    options.iter().fold(own, |owner, option| match *option {
+        MountOption::Given => owner,
+        MountOption::Uid(uid) => Owner { uid, ..owner },
+        MountOption::Gid(gid) => Owner { gid, ..owner },
+    })
 }

@@ -9,23 +9,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
-use spfs_fuse::{RootMode, Session, Volume};
-use spfs_model::MergedTree;
+use spfs_fuse::RootMode;
 use spfs_repo::RepoError;
-use spfs_runtime::enter::MOUNT_SOURCE;
 use spfs_sys::lock::Lock;
-use spfs_sys::mount::{self, MountError};
+use spfs_sys::mount::MountError;
 use spfs_sys::process::System;
-use spfs_vfs::api::Owner;
-use spfs_vfs::{Payloads, SYNC_PERIOD, View, ViewOptions};
+use spfs_vfs::SYNC_PERIOD;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{RootArgument, ServiceArguments};
-use crate::daemon::{start_log, start_thread};
+use crate::daemon::start_log;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
 use crate::router::{Emptied, Router};
@@ -34,15 +30,11 @@ use crate::settings::{Defaults, Settings};
 use crate::start::{Ready, ServiceLaunch, start_service_with};
 
 mod host;
+mod mounting;
 mod view;
 
 use host::RoutedHost;
-
-/// How long a mount may take to be there.
-const MOUNT_WAIT: Duration = Duration::from_secs(30);
-
-/// How long the end waits for the kernel to let go of the mount.
-const UNMOUNT_WAIT: Duration = Duration::from_secs(2);
+use mounting::{ServiceMount, default_view, release};
 
 /// Of the descriptors that this process may have, the router takes at most one of so many.
 const FOLLOW_SHARE: u64 = 4;
@@ -136,102 +128,6 @@ fn absolute(path: &Path) -> PathBuf {
     match (path.parent().map(Path::canonicalize), path.file_name()) {
         (Some(Ok(parent)), Some(name)) => parent.join(name),
         _ => path,
-    }
-}
-
-/// Layers of the default view: none.
-struct NoPayloads;
-
-impl Payloads for NoPayloads {
-    fn open(&self, _digest: &spfs_model::Digest) -> io::Result<File> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-/// What everybody sees who has no view.
-fn default_view() -> Arc<View> {
-    let owner = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
-    let options = ViewOptions::new(owner);
-    View::read_only(Arc::new(MergedTree::empty()), Arc::new(NoPayloads), options)
-}
-
-/// The mount, which goes with the value.
-#[derive(Debug)]
-struct ServiceMount {
-    volume: Volume,
-    session: Arc<Session<Router<View>>>,
-    mountpoint: PathBuf,
-}
-
-impl ServiceMount {
-    fn new(mountpoint: &Path, router: Router<View>, root: RootMode) -> Result<Self, RoutedError> {
-        let failed = |source| RoutedError::Mount { mountpoint: mountpoint.to_owned(), source };
-        let (volume, device) = Volume::mount(mountpoint).map_err(failed)?;
-        let options = spfs_fuse::Options { root, ..spfs_fuse::Options::default() };
-        let session = match spfs_fuse::serve_views(router, device, options) {
-            Ok(session) => Arc::new(session),
-            Err(error) => {
-                drop(volume.unmount(true));
-                return Err(failed(error));
-            }
-        };
-        let mount = Self { volume, session, mountpoint: mountpoint.to_owned() };
-        mount.volume.wait_until_mounted(MOUNT_WAIT).map_err(failed)?;
-        Ok(mount)
-    }
-}
-
-impl Drop for ServiceMount {
-    fn drop(&mut self) {
-        if self.session.is_ended() {
-            return;
-        }
-        let gone = self.volume.unmount(false).or_else(|_| self.volume.unmount(true));
-        if let Err(error) = gone {
-            tracing::error!("cannot unmount {}: {}", self.mountpoint.display(), chain(&error));
-            return;
-        }
-        // Who still uses it holds the session; for them it ends with this process.
-        let (ended, wait) = mpsc::channel();
-        let session = Arc::clone(&self.session);
-        let waiting = start_thread("spfs-unmount", move || {
-            drop(session.wait());
-            let _ = ended.send(());
-        });
-        if waiting.is_ok() {
-            let _ = wait.recv_timeout(UNMOUNT_WAIT);
-        }
-    }
-}
-
-/// Takes away what a service that was killed has left at the mount point, and refuses one that
-/// lives.
-fn release(mountpoint: &Path) -> Result<(), RoutedError> {
-    let table = |source| RoutedError::Table { source };
-    for stale in mount::stale_mounts(MOUNT_SOURCE).map_err(table)? {
-        if stale.target == mountpoint {
-            tracing::warn!("taking away what an earlier service left at {}", mountpoint.display());
-            mount::force_unmount(mountpoint).map_err(table)?;
-        }
-    }
-    match std::fs::create_dir(mountpoint) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            let hint = if mount::HAS_NAMESPACES {
-                ""
-            } else {
-                ": the line 'spfs' in /etc/synthetic.conf makes it at the next start of the machine"
-            };
-            let mountpoint = mountpoint.to_owned();
-            return Err(RoutedError::Mountpoint { mountpoint, hint, source: error });
-        }
-        _ => {}
-    }
-    match mount::mount_at(mountpoint).map_err(table)? {
-        Some(entry) if entry.is_fuse() => Err(RoutedError::Mounted {
-            mountpoint: mountpoint.to_owned(),
-            owner: entry.owner.unwrap_or_default(),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -218,7 +218,8 @@ impl Ready {
         self.refuse(&said);
     }
 
-    fn tell(self, text: &str) {
+    /// Tells the process that waits, if one does.
+    pub(crate) fn tell(self, text: &str) {
         if let Some(mut descriptor) = self.0 {
             // Nobody may be waiting any more.
             drop(descriptor.write_all(text.as_bytes()));

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use spfs_sys::process::{End, System, end, identify};
+use spfs_sys::process::{End, ProcessId, System, end, identify};
 use spfs_testkit::{ModelFs, wait_until};
 
 use super::*;
@@ -34,7 +34,6 @@ impl World {
     }
 
     /// Whether a router here can know children whose parents have ended without having been asked.
-    #[cfg(target_os = "linux")]
     fn sees_all_forks(&self) -> bool {
         self.router.figures().sees_all_forks
     }
@@ -91,10 +90,8 @@ impl Drop for Orphan {
 }
 
 /// Starts a process of which nobody in between lives, and prints its pid.
-#[cfg(target_os = "linux")]
 const ORPHAN: &str = "(sleep 1000 >/dev/null 2>&1 & echo $!)";
 /// As a daemon does it: a new session, and parents that end.
-#[cfg(target_os = "linux")]
 const DAEMON: &str = "setsid sh -c '(setsid sleep 1000 >/dev/null 2>&1 & echo $!)'";
 
 #[test]
@@ -131,7 +128,6 @@ fn a_view_is_inherited_and_nobody_else_has_it() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn orphans_and_daemons_that_never_asked_stay_in_the_view() {
     let world = World::new(FOLLOW_MAX);
     if !world.sees_all_forks() {
@@ -202,7 +198,6 @@ fn without_descriptors_to_follow_processes_the_answers_are_the_same() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_thread_is_where_its_process_is() {
     for follow_max in [FOLLOW_MAX, 0] {
         let world = World::new(follow_max);
@@ -213,7 +208,7 @@ fn a_thread_is_where_its_process_is() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let thread = spfs_sys::process::thread_number();
-                    assert_ne!(thread, std::process::id());
+                    assert_eq!(spfs_sys::process::process_of(thread).unwrap(), std::process::id());
                     let asked = (world.asks(thread), world.asks(thread));
                     assert_eq!(asked, (view.number(), view.number()));
                 });
@@ -274,7 +269,6 @@ fn a_process_joins_a_view_that_is_there() {
 
 /// The pid that the kernel gives next can be chosen by root. Start times have a resolution of 10 ms:
 /// real pids do not come back that fast, so that one is waited for.
-#[cfg(target_os = "linux")]
 fn start_with_pid_of(ended: ProcessId) -> Option<Shell> {
     for _ in 0..1000 {
         let last = (ended.pid - 1).to_string();
@@ -289,7 +283,6 @@ fn start_with_pid_of(ended: ProcessId) -> Option<Shell> {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn whoever_gets_the_pid_of_a_member_does_not_get_its_view() {
     if !spfs_testkit::require_root() {
         return;

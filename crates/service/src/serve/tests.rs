@@ -270,6 +270,26 @@ fn requests_for_another_runtime_and_for_views_are_refused() {
 }
 
 #[test]
+fn a_request_of_upstreams_client_is_understood() {
+    // MountRequest { root_pid: 300, env_spec: "a+b" } as upstream's vfs.proto writes it.
+    let bytes = [0x08, 0xac, 0x02, 0x12, 0x03, b'a', b'+', b'b'];
+    let request: proto::MountRequest = prost::Message::decode(&bytes[..]).unwrap();
+    let options = MountOptions {
+        root_pid: 300,
+        env_spec: "a+b".to_owned(),
+        editable: false,
+        name: None,
+        runtime: WhichRuntime::New,
+    };
+    assert_eq!(MountOptions::from(request), options);
+    // The plan's: editable = 3, runtime_name = 4.
+    let bytes = [0x08, 0x01, 0x12, 0x01, b'a', 0x18, 0x01, 0x22, 0x01, b'n'];
+    let request: proto::MountRequest = prost::Message::decode(&bytes[..]).unwrap();
+    let options = MountOptions::from(request);
+    assert_eq!((options.editable, options.name.as_deref()), (true, Some("n")));
+}
+
+#[test]
 fn a_socket_that_nobody_listens_on_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control.sock");

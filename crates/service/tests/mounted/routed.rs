@@ -1,6 +1,6 @@
 //! One mount, many views: who sees what, and how services and runtimes begin and end.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -463,18 +463,23 @@ fn plain() {
     let layer = service.layer(&[("name", "mine\n")]).to_string();
     let place = service.path("plain");
     std::fs::create_dir(&place).unwrap();
-    let mount = |reference: &str| {
+    let mount = |reference: &str, options: &str| {
         let mut command = daemon();
-        command.arg("--storage").arg(&service.settings.storage_root);
+        command.arg("--storage").arg(&service.settings.storage_root).args(["-o", options]);
         outcome(command.arg(reference).arg(&place))
     };
-    let failed = mount("no/such/tag");
+    let refused = mount(&layer, "ro,remote=origin");
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("remote=origin"), "{refused:?}");
+    let failed = mount("no/such/tag", "ro");
     assert_eq!(failed.code, Some(1));
     assert!(failed.err.contains("no/such/tag"), "{failed:?}");
-    let done = mount(&layer);
+    let done = mount(&layer, "ro,uid=65534,gid=1,allow_other");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(std::fs::read_to_string(place.join("name")).unwrap(), "mine\n");
     let error = std::fs::write(place.join("name"), b"x").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let metadata = std::fs::metadata(place.join("name")).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, 1));
     spfs_sys::mount::unmount(&place).unwrap();
 }
