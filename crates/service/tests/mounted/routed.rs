@@ -63,7 +63,9 @@ fn orphans() {
     for root in ROOTS {
         let service = Service::start(root);
         if !service.client().status().unwrap().figures.unwrap().router.sees_all_forks {
-            say("SKIPPED: this kernel does not tell of forks");
+            // Only in the machine's first pid namespace (cn_proc_mcast_ctl), which no test can
+            // enter; what is done elsewhere has a test of its own.
+            say("not tested in this pid namespace: members that nobody has met");
             return;
         }
         let layer = service.layer(&[("name", "mine\n")]);
