@@ -149,6 +149,12 @@ struct Events {
     _stop_syncing: mpsc::Sender<()>,
 }
 
+/// What threads of their own are told of.
+struct Told {
+    emptied: Emptied,
+    unsaved: host::Unsaved,
+}
+
 impl Service {
     fn start(arguments: &ServiceArguments, settings: &Settings) -> Result<Self, RoutedError> {
         let root = &settings.storage_root;
@@ -169,14 +175,15 @@ impl Service {
         };
         let mount = ServiceMount::new(&mountpoint, router.clone(), mode)?;
         let socket = folder.join("control.sock");
-        let host = Arc::new(RoutedHost::new(
+        let (host, unsaved) = RoutedHost::new(
             runtimes,
             settings.secondary_repositories.clone(),
             router,
             Arc::clone(&mount.session),
             mountpoint,
             socket.clone(),
-        ));
+        );
+        let host = Arc::new(host);
         let executor = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -184,7 +191,7 @@ impl Service {
             .map_err(|source| RoutedError::Thread { source })?;
         let events = {
             let _context = executor.enter();
-            Events::new(arguments, &host, &mount, emptied, &socket)?
+            Events::new(arguments, &host, &mount, Told { emptied, unsaved }, &socket)?
         };
         let tidy = Arc::clone(&host);
         executor.spawn_blocking(move || tidy.clean_leftovers());
@@ -225,9 +232,10 @@ impl Events {
         arguments: &ServiceArguments,
         host: &Arc<RoutedHost>,
         mount: &ServiceMount,
-        emptied: Emptied,
+        told: Told,
         socket: &Path,
     ) -> Result<Self, RoutedError> {
+        let Told { emptied, unsaved } = told;
         let thread = |source| RoutedError::Thread { source };
         let (stop_servers, stopped) = watch::channel(false);
         let mut servers = Vec::new();
@@ -241,6 +249,7 @@ impl Events {
         };
         let ends = Arc::clone(host);
         watcher("spfs-ends", Box::new(move || emptied.iter().for_each(|view| ends.emptied(view))))?;
+        watcher("spfs-save", Box::new(move || host::save_records(&unsaved)))?;
         let (ended, unmounted) = oneshot::channel();
         let session = Arc::clone(&mount.session);
         watcher(

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak, mpsc};
 
 use parking_lot::Mutex;
 use spfs_fuse::{Session, ViewId};
@@ -29,8 +29,21 @@ pub(super) struct RoutedHost {
     mountpoint: PathBuf,
     socket: PathBuf,
     views: Mutex<Views>,
+    unsaved: mpsc::Sender<Weak<LiveRuntime>>,
     stopping: AtomicBool,
     end: Notify,
+}
+
+/// Runtimes whose records have still to be saved; one that has ended meanwhile has none.
+pub(super) type Unsaved = mpsc::Receiver<Weak<LiveRuntime>>;
+
+/// Saves the records of runtimes as they are started.
+pub(super) fn save_records(unsaved: &Unsaved) {
+    for live in unsaved.iter().filter_map(|live| live.upgrade()) {
+        if let Err(error) = live.save() {
+            tracing::error!("{}", chain(&error));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -48,8 +61,9 @@ impl RoutedHost {
         session: Arc<Session<Router<View>>>,
         mountpoint: PathBuf,
         socket: PathBuf,
-    ) -> Self {
-        Self {
+    ) -> (Self, Unsaved) {
+        let (unsaved, receiver) = mpsc::channel();
+        let host = Self {
             runtimes,
             secondary,
             router,
@@ -57,9 +71,11 @@ impl RoutedHost {
             mountpoint,
             socket,
             views: Mutex::default(),
+            unsaved,
             stopping: AtomicBool::new(false),
             end: Notify::new(),
-        }
+        };
+        (host, receiver)
     }
 
     /// Ready when a request has asked for the end.
@@ -190,12 +206,8 @@ impl RoutedHost {
             return Err(Failure::new(FailureCode::Invalid, text));
         }
         // Saving waits for the disk several times, and the process for its view.
-        let saved = daemon::start_thread("spfs-save", move || {
-            if let Err(error) = live.save() {
-                tracing::error!("{}", chain(&error));
-            }
-        });
-        Ok(saved?)
+        drop(self.unsaved.send(Arc::downgrade(&live)));
+        Ok(())
     }
 
     fn explain(&self, error: &RouteError) -> Failure {
