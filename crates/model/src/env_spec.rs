@@ -55,6 +55,9 @@ impl FromStr for EnvItem {
     }
 }
 
+/// The text of the empty environment.
+const EMPTY: &str = "-";
+
 /// The items of an environment, bottom first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct EnvSpec(pub Vec<EnvItem>);
@@ -69,9 +72,13 @@ impl EnvSpec {
 impl fmt::Display for EnvSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((first, rest)) = self.0.split_first() else {
-            return f.write_str("-");
+            return f.write_str(EMPTY);
         };
-        first.fmt(f)?;
+        match first.to_string().as_str() {
+            // A tag of that name, which alone would mean the empty environment.
+            EMPTY if rest.is_empty() => write!(f, "{EMPTY}~0")?,
+            text => f.write_str(text)?,
+        }
         rest.iter().try_for_each(|item| write!(f, "+{item}"))
     }
 }
@@ -81,7 +88,7 @@ impl FromStr for EnvSpec {
 
     fn from_str(text: &str) -> Result<Self, ParseEnvError> {
         match text {
-            "" | "-" => Ok(Self::default()),
+            "" | EMPTY => Ok(Self::default()),
             _ => text.split('+').map(str::parse).collect::<Result<_, _>>().map(Self),
         }
     }
@@ -114,6 +121,14 @@ mod tests {
         assert_eq!(items(""), []);
         assert_eq!(items("-"), []);
         assert_eq!(EnvSpec::default().to_string(), "-");
+    }
+
+    #[test]
+    fn a_tag_that_is_called_like_the_empty_environment_is_printed_as_a_tag() {
+        let spec: EnvSpec = "-~0".parse().unwrap();
+        assert_eq!(spec.to_string(), "-~0");
+        assert_eq!(items("-+a").len(), 2);
+        assert_eq!("-+a".parse::<EnvSpec>().unwrap().to_string(), "-+a");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Times the commit of many small files: first into an empty repository, then with all of it there.
+//! Times what is done with many small files: the commit into an empty repository and again with all
+//! of it there, the push to another folder, check and clean.
 //!
 //! `cargo run --release -p spfs-repo --example commit_speed -- [FOLDER [FILES [FOLDERS [JOBS]]]]`
 //!
@@ -11,6 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs, io};
 
+use jiff::Timestamp;
+use spfs_model::Digest;
+use spfs_repo::check::{CheckOptions, check};
+use spfs_repo::clean::{CleanOptions, clean};
+use spfs_repo::sync::{SyncOptions, sync};
 use spfs_repo::{AnyRepository, CommitOptions, Repository, commit_path};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +42,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let changed =
         timed("commit, one file changed", || commit_path(&repository, &source, &options))?;
     println!("layers {} and {}: {:?}", cold.layer.short(), changed.layer.short(), cold.stored);
+    share(&repository, &base, cold.layer)?;
     println!("location {}", repository.location());
+    Ok(())
+}
+
+/// What is done with the layer once it is there. The tag keeps it from being cleaned.
+fn share(
+    repository: &Repository,
+    base: &Path,
+    layer: Digest,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let tag = "speed/layer".parse()?;
+    repository.tags().push(&tag, layer, "user@host", Timestamp::UNIX_EPOCH)?;
+    let other = Repository::create(base.join("other"))?;
+    let (spec, options) = ("speed/layer".parse()?, SyncOptions::default());
+    let first = timed("push", || sync(repository, &other, &spec, &options))?;
+    let again = timed("push, all present", || sync(repository, &other, &spec, &options))?;
+    assert_eq!((again.objects, again.payloads), (0, 0));
+    let report = timed("check", || check(&other, &CheckOptions::default()))?;
+    assert!(report.is_sound());
+    let payloads = CheckOptions { payloads: true, ..CheckOptions::default() };
+    timed("check, payloads too", || check(&other, &payloads))?;
+    // Late enough for everything to be old; all of it is needed.
+    let later = Timestamp::from_second(10_000_000_000)?;
+    let cleaned = timed("clean, nothing to do", || clean(&other, &CleanOptions::new(later)))?;
+    assert_eq!((cleaned.objects_removed, cleaned.payloads_removed), (0, 0));
+    println!("{} objects and {} payloads were pushed", first.objects, first.payloads);
     Ok(())
 }
 

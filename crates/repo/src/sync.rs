@@ -17,7 +17,7 @@ use crate::{RepoError, Result, spec_file};
 
 /// So many blobs are made visible together: what a killed transfer has brought so far is not
 /// brought again.
-const BLOBS_PER_BATCH: usize = 10_000;
+const BLOBS_PER_BATCH: usize = 25_000;
 
 /// So many bytes are made visible together, unless one file is larger.
 const BYTES_PER_BATCH: u64 = 1 << 30;
@@ -135,7 +135,9 @@ struct Other {
 impl Transfer<'_> {
     fn run(self, roots: &[Digest], tags: &[Tag]) -> Result<SyncReport> {
         let wanted = self.find(roots)?;
-        let blobs: Vec<(Digest, Option<u64>)> = wanted.blobs.into_iter().collect();
+        let mut blobs: Vec<(Digest, Option<u64>)> = wanted.blobs.into_iter().collect();
+        // A part then fills whole folders of a new repository, which get their names as such.
+        blobs.sort_unstable();
         let bytes = blobs.iter().filter_map(|(_, size)| *size).sum();
         self.options.progress.found(blobs.len() as u64, bytes);
         for part in parts(&blobs) {

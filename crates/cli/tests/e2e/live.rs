@@ -78,6 +78,10 @@ fn a_commit_takes_nothing_of_a_live_layer() {
         let mut session = world.session(["--edit", &with("base", &live)]);
         session.ok("echo mine > /spfs/share/docs/mine; echo kept > /spfs/share/kept");
         assert_eq!(session.ok("spfs diff").trim(), "~/spfs/share\n+/spfs/share/kept");
+        for change in ["rmdir /spfs/share/docs", "mv /spfs/etc/conf /spfs/x", "rm /spfs/etc/conf"] {
+            let refused = session.fails(change);
+            assert!(refused.contains("busy"), "{change}: {refused}");
+        }
         session.ok("spfs commit layer -t top --keep-editing");
         session.ok("spfs commit platform -t suite");
         assert_eq!(session.ok("cat /spfs/share/docs/mine"), "mine\n");

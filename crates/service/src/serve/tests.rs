@@ -220,6 +220,25 @@ fn requests_and_their_answers_cross_unchanged() {
 }
 
 #[test]
+fn an_export_goes_to_an_absolute_place_outside_and_tells_the_beginning_of_long_lists() {
+    let server = Server::start(Fake::default());
+    let options =
+        |directory: &str| ExportOptions { directory: directory.into(), changes_only: true };
+    let exported = server.client().export(&options("/elsewhere")).unwrap();
+    assert_eq!(server.last(), "export /elsewhere true");
+    assert_eq!((exported.files, exported.removed.len()), (1, 256));
+    assert_eq!(exported.removed[0], b"gone\xff");
+    assert_eq!(exported.skipped, [(b"pipe".to_vec(), "no file".to_owned())]);
+    for bad in ["relative", "/spfs", "/spfs/inside"] {
+        let error = server.client().export(&options(bad)).unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Failed(failure) if failure.code == FailureCode::Invalid),
+            "{bad}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_long_list_of_changes_arrives_in_order() {
     let server = Server::start(Fake { changes: 5000, ..Fake::default() });
     let changes = server.client().diff().unwrap();
