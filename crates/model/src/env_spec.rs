@@ -27,7 +27,11 @@ impl fmt::Display for EnvItem {
             Self::Digest(digest) => digest.fmt(f),
             Self::PartialDigest(partial) => partial.fmt(f),
             Self::SpecFile(path) => path.display().fmt(f),
-            Self::Tag(tag) => tag.fmt(f),
+            Self::Tag(tag) => match tag.to_string().parse() {
+                Ok(Self::Tag(_)) => tag.fmt(f),
+                // Without its number it would be read as something else, such as a digest.
+                _ => write!(f, "{tag}~0"),
+            },
         }
     }
 }
@@ -129,6 +133,8 @@ mod tests {
         assert_eq!(spec.to_string(), "-~0");
         assert_eq!(items("-+a").len(), 2);
         assert_eq!("-+a".parse::<EnvSpec>().unwrap().to_string(), "-+a");
+        // or like the start of a digest
+        assert_eq!("OOYM~0+a".parse::<EnvSpec>().unwrap().to_string(), "OOYM~0+a");
     }
 
     #[test]
