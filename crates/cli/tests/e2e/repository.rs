@@ -347,3 +347,21 @@ fn logs_go_where_they_are_sent() {
     let timed = world.spfs(["write", "--timestamp"]).stdin(b"x").succeeds().stderr;
     assert!(timed.starts_with("20"), "{timed}");
 }
+
+#[test]
+fn a_commit_shows_its_progress_on_a_terminal_and_nowhere_else() {
+    let world = World::new();
+    let dir = world.directory("big", &[]);
+    for n in 0..2000 {
+        std::fs::write(dir.join(format!("f{n}")), n.to_string()).unwrap();
+    }
+    let piped = world.spfs(["commit", "--path", "big"]).succeeds();
+    assert!(!piped.stderr.contains(" files "), "{piped:#?}");
+    // script(1) runs it on a terminal of its own. Everything is new in another repository.
+    let command = format!("{} commit --path big", world.program().display());
+    let script = world.spfs(["-qec", &command, "/dev/null"]).program("script");
+    let shown =
+        script.env("TERM", "xterm").env("SPFS_STORAGE_ROOT", world.path("other")).succeeds();
+    assert!(shown.stdout.contains("2000 files "), "{shown:#?}");
+    assert!(shown.stdout.contains("created digest="), "{shown:#?}");
+}
