@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use spfs_sys::host::{SYSTEM, System};
 
 use crate::harness::{Outcome, User, World, as_each_user, assert_same_tree, list};
 use crate::life::kill;
@@ -83,7 +84,8 @@ fn unknown_keys_are_warnings_and_a_broken_configuration_is_broken() {
     let folder = world.path("config/spfs");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("spfs.toml"), "[storage]\nrot = \"/x\"\n").unwrap();
-    let told = findings(&world.spfs(["doctor", "--json"]).succeeds());
+    // What else is found is this machine's business.
+    let told = findings(&world.spfs(["doctor", "--json"]).run());
     let warning = trouble(&told, "configuration");
     assert_eq!(warning["state"], "warning");
     assert!(warning["found"].as_str().unwrap().contains("storage.rot"), "{warning}");
@@ -115,6 +117,10 @@ fn crashed_runtimes_and_their_dead_mounts_are_told() {
 
 #[test]
 fn on_linux_there_is_nothing_to_install() {
+    if SYSTEM != System::Linux {
+        eprintln!("SKIPPED: elsewhere there is something to install, and it would be");
+        return;
+    }
     let world = World::new();
     for what in ["install", "uninstall"] {
         world.spfs(["service", what]).fails_with(1, &["on Linux", "mount of its own"]);
