@@ -110,6 +110,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "rt")]
     Runtime(commands::runtime::Args),
     Config(commands::config::Args),
+    Doctor(commands::doctor::Args),
+    Service(commands::service::Args),
     Version(commands::version::Args),
     #[command(hide = true)]
     Enter(commands::enter::Args),
@@ -153,6 +155,8 @@ impl Command {
             Self::Migrate(args) => args.run(context),
             Self::Runtime(args) => args.run(context),
             Self::Config(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
+            Self::Service(args) => args.run(context),
             Self::Version(args) => args.run(context),
             Self::Enter(args) => args.run(&context.env),
             Self::Completions(args) => args.run(context),

@@ -8,8 +8,10 @@ mod args;
 mod commands;
 mod config;
 mod context;
+mod doctor;
 mod env;
 mod error;
+mod install;
 mod output;
 mod repositories;
 

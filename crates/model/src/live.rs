@@ -21,6 +21,9 @@ pub enum Live {
     /// What the merged tree at the bottom of the base holds at this position, everything below
     /// included: a file or directory of the base that was moved here.
     Lower(Position),
+    /// Not to be looked at: the layer says nothing of this path, whatever the base has there, and
+    /// also when it has nothing.
+    LeftOut,
 }
 
 impl Live {
@@ -35,7 +38,7 @@ impl Drop for Live {
     fn drop(&mut self) {
         let take = |live: &mut Self| match live {
             Self::Directory { entries, .. } => std::mem::take(entries),
-            Self::Same | Self::Blob(_) | Self::Lower(_) => BTreeMap::new(),
+            Self::Same | Self::Blob(_) | Self::Lower(_) | Self::LeftOut => BTreeMap::new(),
         };
         let mut pending: Vec<Self> = take(self).into_values().collect();
         while let Some(mut live) = pending.pop() {

@@ -13,6 +13,25 @@ pub enum CommitKind {
     Platform,
 }
 
+/// What becomes of the files that macOS leaves wherever it looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MacosFiles {
+    /// They are stored like all others.
+    #[default]
+    Keep,
+    /// They are left out of the layer, and stay in the runtime.
+    LeaveOut,
+}
+
+impl MacosFiles {
+    /// Whether what has this name is left out: what Finder and Spotlight keep for themselves, and
+    /// the `._` files that hold extended attributes where a volume has none.
+    pub fn leaves_out(self, name: &[u8]) -> bool {
+        const NAMES: [&[u8]; 4] = [b".DS_Store", b".Spotlight-V100", b".fseventsd", b".Trashes"];
+        self == Self::LeaveOut && (NAMES.contains(&name) || name.starts_with(b"._"))
+    }
+}
+
 /// A commit to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitOptions {
@@ -24,6 +43,8 @@ pub struct CommitOptions {
     pub keep_editing: bool,
     /// Whether to make a layer even when nothing changed.
     pub allow_empty: bool,
+    /// What becomes of the files that macOS leaves.
+    pub macos_files: MacosFiles,
 }
 
 /// Where a commit stands.
@@ -49,6 +70,8 @@ pub struct Committed {
     /// Files that were open for writing. What the commit holds of them is their content at one
     /// instant; when edit mode was to end and did not, they are the reason.
     pub busy: Vec<Vec<u8>>,
+    /// How many files and directories of macOS were left out.
+    pub left_out: u64,
 }
 
 /// What became of a change of edit mode.
@@ -120,4 +143,21 @@ pub struct LiveStatus {
     pub roots: Vec<u32>,
     /// How many processes are in it, as far as that is known without asking.
     pub members: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_macos_are_known_by_their_whole_names() {
+        let left_out = |name: &str| MacosFiles::LeaveOut.leaves_out(name.as_bytes());
+        for name in [".DS_Store", "._x", "._", ".Spotlight-V100", ".fseventsd", ".Trashes"] {
+            assert!(left_out(name), "{name}");
+            assert!(!MacosFiles::Keep.leaves_out(name.as_bytes()), "{name}");
+        }
+        for name in ["DS_Store", ".DS_Store2", ".ds_store", "x._y", ".x", ".", "Trashes"] {
+            assert!(!left_out(name), "{name}");
+        }
+    }
 }

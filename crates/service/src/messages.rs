@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 use spfs_model::{Change, ChangeKind, Digest, NodeKind, Shown, mode};
 use spfs_runtime::control::{
     CommitKind, CommitOptions, CommitProgress, Committed, EditMode, ExportOptions, Exported,
-    LiveStatus, ResetOptions,
+    LiveStatus, MacosFiles, ResetOptions,
 };
 
 use crate::failure::{Failure, FailureCode};
@@ -65,6 +65,7 @@ impl From<&CommitOptions> for proto::CommitRequest {
                 .collect(),
             keep_editing: options.keep_editing,
             allow_empty: options.allow_empty,
+            leave_out_macos_files: options.macos_files == MacosFiles::LeaveOut,
         }
     }
 }
@@ -79,6 +80,10 @@ impl From<proto::CommitRequest> for CommitOptions {
             annotations: request.annotations.into_iter().map(|a| (a.key, a.value)).collect(),
             keep_editing: request.keep_editing,
             allow_empty: request.allow_empty,
+            macos_files: match request.leave_out_macos_files {
+                true => MacosFiles::LeaveOut,
+                false => MacosFiles::Keep,
+            },
         }
     }
 }
@@ -99,6 +104,7 @@ impl From<Committed> for proto::CommitEvent {
             bytes: done.stored.bytes,
             editable: done.editable,
             busy: path_list(done.busy),
+            left_out: done.left_out,
         };
         Self { event: Some(proto::commit_event::Event::Done(done)) }
     }
@@ -114,6 +120,7 @@ impl TryFrom<proto::CommitResponse> for Committed {
             stored: CommitProgress { files: done.files, bytes: done.bytes },
             editable: done.editable,
             busy: paths(done.busy),
+            left_out: done.left_out,
         })
     }
 }

@@ -21,6 +21,7 @@ use macos as platform;
 
 pub mod clock;
 pub mod files;
+pub mod host;
 pub mod ids;
 pub mod limits;
 pub mod lock;

@@ -4,12 +4,27 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::platform;
 
+/// How many files this process may have open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nofile {
+    /// Now.
+    pub now: u64,
+    /// After [`raise_nofile`].
+    pub most: u64,
+}
+
+/// Returns how many files this process may have open.
+pub fn nofile() -> Nofile {
+    let limit = getrlimit(Resource::Nofile);
+    let most = platform::limits::nofile_max(limit.maximum);
+    Nofile { now: limit.current.unwrap_or(most), most }
+}
+
 /// Raises the number of files this process may have open as far as it is allowed to, and returns
 /// the new number. It stays as it is when the system refuses.
 pub fn raise_nofile() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let most = platform::limits::nofile_max(limit.maximum);
-    let current = limit.current.unwrap_or(most);
+    let Nofile { now: current, most } = nofile();
     if current >= most {
         return current;
     }
@@ -30,5 +45,6 @@ mod tests {
         assert_eq!(limit.current, Some(raised));
         assert!(limit.maximum.is_none_or(|maximum| raised == maximum));
         assert_eq!(raise_nofile(), raised);
+        assert_eq!(nofile().now, raised);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod files;
+pub(crate) mod host;
 pub(crate) mod limits;
 pub(crate) mod mount;
 pub(crate) mod process;

@@ -21,6 +21,6 @@ pub use journal::{JournalFile, LogFile};
 pub use scratch::{DirScratch, Scratch, ScratchFile, ScratchId, ScratchStat};
 pub use store::Payloads;
 pub use view::{
-    Changes, Clock, Commit, CommitError, Invalidation, LAYER_TIME, OpenError, OpenFile,
+    Changes, Clock, Commit, CommitError, Invalidation, LAYER_TIME, LeaveOut, OpenError, OpenFile,
     ResetReport, SYNC_PERIOD, StackIdentity, SystemClock, UpperFiles, View, ViewOptions,
 };

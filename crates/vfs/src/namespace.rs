@@ -233,7 +233,8 @@ impl Namespace {
         Ok(())
     }
 
-    fn mark_placed(&mut self, ino: Ino) -> Result<()> {
+    /// Remembers that the stack has nothing to compare an inode with, nor what lies below it.
+    pub(crate) fn mark_placed(&mut self, ino: Ino) -> Result<()> {
         let generation = self.generation;
         self.touch(ino)?.placed = generation;
         self.mark(ino)

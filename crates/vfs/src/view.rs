@@ -38,7 +38,7 @@ mod replay;
 mod reset;
 mod sync;
 
-pub use commit::{Changes, Commit, CommitError};
+pub use commit::{Changes, Commit, CommitError, LeaveOut};
 pub(crate) use compact::write_anew;
 pub use file::OpenFile;
 pub use open::{OpenError, StackIdentity, UpperFiles};

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use spfs_model::{Digest, TagName};
 use spfs_repo::AnyRepository;
-use spfs_runtime::control::{CommitKind, CommitOptions};
+use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles};
+use spfs_sys::host::{SYSTEM, System};
 
 use super::{active, tag};
 use crate::args::RepoArgs;
@@ -50,6 +51,11 @@ pub(crate) struct Args {
     /// Stay in edit mode
     #[arg(long, requires = "kind")]
     keep_editing: bool,
+
+    /// Store what Finder and Spotlight keep for themselves (.DS_Store, ._*, .Spotlight-V100,
+    /// .fseventsd, .Trashes) like all other files; on macOS it is left out otherwise
+    #[arg(long, requires = "kind", conflicts_with_all = ["path", "reference"])]
+    keep_macos_files: bool,
 
     /// Store even when there is nothing in it
     #[arg(long, hide = true)]
@@ -151,11 +157,16 @@ impl Args {
             annotations: self.annotations(),
             keep_editing: self.keep_editing,
             allow_empty: self.allow_empty,
+            macos_files: macos_files(SYSTEM, self.keep_macos_files),
         };
         let was_editable = active.status()?.editable;
         let bar = Bar::files("committing");
         let done = active.client.commit(&options, &mut |at| bar.set(at.files, at.bytes))?;
         drop(bar);
+        if done.left_out > 0 {
+            let count = done.left_out;
+            tracing::info!(count, "files of macOS left out; --keep-macos-files stores them");
+        }
         self.tell(&repositories::local(context)?, done.digest, context)?;
         if was_editable && !done.editable {
             tracing::info!("edit mode disabled");
@@ -183,5 +194,26 @@ impl Args {
     fn annotations(&self) -> Vec<(String, String)> {
         let message = self.message.iter().map(|text| (spfs_repo::MESSAGE.to_owned(), text.clone()));
         message.collect()
+    }
+}
+
+/// What becomes of the files that macOS leaves wherever it looks.
+fn macos_files(system: System, keep: bool) -> MacosFiles {
+    match (system, keep) {
+        (System::MacOs, false) => MacosFiles::LeaveOut,
+        _ => MacosFiles::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_macos_are_left_out_on_macos_alone_and_only_unless_asked_for() {
+        assert_eq!(macos_files(System::MacOs, false), MacosFiles::LeaveOut);
+        assert_eq!(macos_files(System::MacOs, true), MacosFiles::Keep);
+        assert_eq!(macos_files(System::Linux, false), MacosFiles::Keep);
+        assert_eq!(macos_files(System::Linux, true), MacosFiles::Keep);
     }
 }

@@ -378,3 +378,21 @@ fn diff_of_one_ref_compares_it_with_what_is_shown() {
         world.spfs(["diff", "one"]).fails_with(1, &["spfs diff", "runtime"]);
     });
 }
+
+#[test]
+fn on_linux_files_of_macos_are_files_like_all_others() {
+    as_each_user(|world| {
+        let script = "touch /spfs/.DS_Store /spfs/._x /spfs/x; spfs commit layer -t made";
+        let made = world.spfs(["run", "-", "--", "sh", "-c", script]).succeeds();
+        assert!(!made.stderr.contains("left out"), "{made:?}");
+        assert_eq!(world.spfs(["ls", "made"]).succeeds().stdout, ".DS_Store\n._x\nx\n");
+        let script = "touch /spfs/.DS_Store; spfs commit layer --keep-macos-files -t kept";
+        world.spfs(["run", "-", "--", "sh", "-c", script]).succeeds();
+        assert_eq!(world.spfs(["ls", "kept"]).succeeds().stdout, ".DS_Store\n");
+        let dir = world.directory("dir", &[(".DS_Store", ""), ("x", "")]);
+        world.spfs(["commit", "-t", "dir", "--path"]).arg(&dir).succeeds();
+        assert_eq!(world.spfs(["ls", "dir"]).succeeds().stdout, ".DS_Store\nx\n");
+        let both = world.spfs(["commit", "--keep-macos-files", "--path"]).arg(&dir);
+        both.fails_with(2, &["--keep-macos-files"]);
+    });
+}

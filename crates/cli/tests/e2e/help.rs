@@ -45,6 +45,10 @@ fn the_help_of_each_command_is_as_reviewed() {
         &["runtime", "remove"],
         &["runtime", "prune"],
         &["config"],
+        &["doctor"],
+        &["service"],
+        &["service", "install"],
+        &["service", "uninstall"],
         &["version"],
     ] {
         all.push_str(&format!("\n===== spfs {} --help\n", command.join(" ")));

@@ -9,7 +9,7 @@ fn listed(world: &World) -> serde_json::Value {
 }
 
 /// Kills a process, and waits until it is gone with all it had open.
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
     wait_for("the killed process to be gone", || has_ended(pid));
 }

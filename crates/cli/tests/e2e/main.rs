@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bugs;
+mod doctor;
 mod edit;
 mod export;
 mod harness;

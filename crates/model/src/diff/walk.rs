@@ -33,6 +33,7 @@ pub(super) trait Sink<'a> {
 /// What the view has under a name.
 enum Wanted<'l> {
     Same,
+    LeftOut,
     Blob(BlobEntry),
     Directory { mode: u32, listing: Listing<'l> },
 }
@@ -76,7 +77,7 @@ where
     /// Compares the whole view; not even the sink hears of a root that is the same.
     pub(super) fn live(&mut self, root: &'l Live) -> Result<(), DiffError> {
         match self.wanted(root)? {
-            Wanted::Same => Ok(()),
+            Wanted::Same | Wanted::LeftOut => Ok(()),
             Wanted::Blob(_) => Err(DiffError::RootIsNoDirectory),
             Wanted::Directory { listing, .. } => self.root(listing),
         }
@@ -174,7 +175,7 @@ where
             Wanted::Same if before.is_none() => {
                 Err(DiffError::NothingBelow { path: shown(&self.path) })
             }
-            Wanted::Same => Ok(None),
+            Wanted::Same | Wanted::LeftOut => Ok(None),
             Wanted::Blob(after) => {
                 let same = before.as_ref().is_some_and(|before| is_blob(before, &after));
                 if !same {
@@ -203,6 +204,7 @@ where
     fn wanted(&self, live: &'l Live) -> Result<Wanted<'l>, DiffError> {
         Ok(match live {
             Live::Same => Wanted::Same,
+            Live::LeftOut => Wanted::LeftOut,
             Live::Blob(blob) => Wanted::Blob(BlobEntry { mode: blob_mode(blob.mode), ..*blob }),
             Live::Directory { mode, entries } => {
                 Wanted::Directory { mode: directory_mode(*mode), listing: Listing::Live(entries) }

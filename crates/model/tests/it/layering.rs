@@ -317,3 +317,17 @@ fn single_directories_show_what_the_whole_shows() {
         Naive::of_tree(&stack.merge(), Position::ROOT)
     );
 }
+
+#[test]
+fn of_what_is_left_out_a_layer_says_nothing() {
+    let bottom = diff(&Stack::new(vec![]), &live([("old", Live::Blob(blob("1")))]));
+    let bottom = bottom.unwrap().unwrap();
+    let stack = Stack::new(vec![&bottom]);
+    let nothing = live([("new", Live::LeftOut), ("old", Live::LeftOut)]);
+    assert_eq!(diff(&stack, &nothing), Ok(None));
+    assert_eq!(diff(&stack, &Live::LeftOut), Ok(None));
+    let some = live([("dir", live([("new", Live::LeftOut)])), ("old", Live::LeftOut)]);
+    let manifest = diff(&stack, &some).unwrap().unwrap();
+    let names: Vec<_> = manifest.entries(manifest.root()).map(|entry| entry.name).collect();
+    assert_eq!(names, [Name::new(b"dir").unwrap()]);
+}

@@ -180,6 +180,7 @@ impl Naive {
             Live::Same => Self::of_entry(stack, below.unwrap()),
             Live::Blob(blob) => Self::Blob(*blob),
             Live::Lower(position) => Self::of_tree(stack.bottom().unwrap(), *position),
+            Live::LeftOut => panic!("what is left out is not compared"),
             Live::Directory { mode, entries } => {
                 let below_dir =
                     if root { Some(stack.root()) } else { below.and_then(|b| b.dir.clone()) };

@@ -50,7 +50,8 @@ impl LiveRuntime {
         let repository = self.runtimes.repository();
         let batch = repository.batch().map_err(|source| self.store_failed(source))?;
         let store = CommitStore::new(&*batch, progress);
-        let begun = self.view.begin_commit(&store);
+        let leave_out = |name: Name<'_>| options.macos_files.leaves_out(name.as_bytes());
+        let begun = self.view.begin_commit_without(&store, &leave_out);
         let (stored, taken, failed) = store.close();
         state.unstored.extend(&taken);
         if let Some(source) = failed {
@@ -67,10 +68,10 @@ impl LiveRuntime {
         let made = self
             .write_objects(state, batch, manifest, &taken, options)
             .map_err(|source| self.store_failed(source))?;
-        let busy = changes.busy;
+        let (busy, left_out) = (changes.busy, changes.left_out as u64);
         let Some((layer, manifest)) = made.layer else {
             let digest = made.digest;
-            return Ok(Committed { digest, layer: None, stored, editable: false, busy });
+            return Ok(Committed { digest, layer: None, stored, editable: false, busy, left_out });
         };
         // Record before journal: after a crash in between, the layer is on the stack and its
         // changes still are in scratch, which shows the same files. The other way round the stack
@@ -80,7 +81,7 @@ impl LiveRuntime {
         state.stack.push(layer, manifest);
         noted.map_err(|source| self.view_failed("note the commit of", source))?;
         let digest = made.digest;
-        Ok(Committed { digest, layer: Some(layer), stored, editable: false, busy })
+        Ok(Committed { digest, layer: Some(layer), stored, editable: false, busy, left_out })
     }
 
     /// Stores the layer, and the platform if one is wanted, with all that was taken before.

@@ -1,9 +1,9 @@
-use spfs_model::{ChangeKind, Manifest, Name, Object};
+use spfs_model::{ChangeKind, EntryKind, EntryRef, Manifest, Name, Object};
 use spfs_repo::{AnyRepository, Repository};
-use spfs_vfs::api::{Access, File, FileType, New, NewKind, Remove};
+use spfs_vfs::api::{Access, File, FileType, New, NewKind, Remove, Replace};
 
 use super::*;
-use crate::control::{CommitKind, CommitOptions, Committed, ResetOptions};
+use crate::control::{CommitKind, CommitOptions, Committed, MacosFiles, ResetOptions};
 use crate::runtimes::{NewRuntime, Rerun};
 
 /// A kernel that remembers what it was told, and can refuse to become read-only.
@@ -151,6 +151,7 @@ const LAYER: CommitOptions = CommitOptions {
     annotations: Vec::new(),
     keep_editing: true,
     allow_empty: false,
+    macos_files: MacosFiles::Keep,
 };
 
 const PLATFORM: CommitOptions = CommitOptions {
@@ -158,6 +159,7 @@ const PLATFORM: CommitOptions = CommitOptions {
     annotations: Vec::new(),
     keep_editing: true,
     allow_empty: false,
+    macos_files: MacosFiles::Keep,
 };
 
 #[test]
@@ -478,4 +480,101 @@ fn payloads_and_layers_may_be_in_a_secondary_repository() {
     fixture.write("near", "by");
     fixture.commit(&PLATFORM).unwrap();
     assert_eq!(fixture.live.status().stack.len(), 2);
+}
+
+const WITHOUT: CommitOptions = CommitOptions {
+    kind: CommitKind::Layer,
+    annotations: Vec::new(),
+    keep_editing: true,
+    allow_empty: false,
+    macos_files: MacosFiles::LeaveOut,
+};
+
+impl Fixture {
+    fn directory(&self, parent: Ino, name: &str) -> Ino {
+        let new = New { kind: NewKind::Directory, perm: 0o755, owner: Owner { uid: 0, gid: 0 } };
+        self.live.view().create(parent, Name::new(name.as_bytes()).unwrap(), new).unwrap().ino
+    }
+
+    fn rename(&self, from: &str, to: (Ino, &str)) {
+        let (from, name) = (Name::new(from.as_bytes()).unwrap(), to.1.as_bytes());
+        let to = (to.0, Name::new(name).unwrap());
+        self.live.view().rename((Ino::ROOT, from), to, Replace::Allow).unwrap();
+    }
+
+    /// The names in the root of a layer; a mask begins with `-`.
+    fn names_in(&self, layer: &Digest) -> Vec<String> {
+        let manifest = self.manifest_of(layer);
+        let shown = |entry: EntryRef<'_>| {
+            let sign = if entry.kind == EntryKind::Mask { "-" } else { "" };
+            format!("{sign}{}", String::from_utf8_lossy(entry.name.as_bytes()))
+        };
+        // The format has an order of its own.
+        let mut names: Vec<String> = manifest.entries(manifest.root()).map(shown).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn files_of_macos_are_left_out_of_a_commit_and_stay_in_the_runtime() {
+    let fixture = fixture();
+    fixture.write("a", "one");
+    fixture.write(".DS_Store", "icons");
+    let folder = fixture.directory(Ino::ROOT, ".Trashes");
+    fixture.directory(folder, "501");
+    let done = fixture.commit(&WITHOUT).unwrap();
+    assert_eq!((done.left_out, done.stored.files), (2, 1));
+    assert_eq!(fixture.names_in(&done.digest), ["a"]);
+    assert_eq!(fixture.read(".DS_Store").as_deref(), Some("icons"));
+    assert_eq!(fixture.diff(), ["+.DS_Store", "+.Trashes", "+.Trashes/501"]);
+    let error = fixture.commit(&WITHOUT).unwrap_err();
+    assert!(matches!(error, LiveError::NothingToCommit { .. }), "{error}");
+    // Also after a crash they are there, and a later commit may take them.
+    let fixture = fixture.crash();
+    assert_eq!(fixture.read(".DS_Store").as_deref(), Some("icons"));
+    let done = fixture.commit(&LAYER).unwrap();
+    assert_eq!(done.left_out, 0);
+    assert_eq!(fixture.names_in(&done.digest), [".DS_Store", ".Trashes"]);
+    assert_eq!(fixture.diff(), [] as [&str; 0]);
+    assert_eq!(fixture.crash().read(".DS_Store").as_deref(), Some("icons"));
+}
+
+#[test]
+fn files_of_macos_that_layers_hold_stay_as_the_layers_have_them() {
+    let fixture = fixture();
+    fixture.write(".DS_Store", "old");
+    fixture.write("._x", "old");
+    fixture.write("a", "one");
+    fixture.commit(&LAYER).unwrap();
+    // After a restart the layer is below, and not what was just written.
+    let fixture = fixture.crash();
+    fixture.write(".DS_Store", "new");
+    fixture.remove("._x");
+    fixture.write("b", "two");
+    let done = fixture.commit(&WITHOUT).unwrap();
+    assert_eq!(done.left_out, 1);
+    // What was removed was removed by somebody.
+    assert_eq!(fixture.names_in(&done.digest), ["-._x", "b"]);
+    assert_eq!(fixture.diff(), ["~.DS_Store"]);
+    let done = fixture.commit(&LAYER).unwrap();
+    assert_eq!(fixture.names_in(&done.digest), [".DS_Store"]);
+}
+
+#[test]
+fn what_was_moved_into_a_folder_that_is_left_out_is_not_lost() {
+    let fixture = fixture();
+    fixture.write("a", "one");
+    fixture.commit(&LAYER).unwrap();
+    let folder = fixture.directory(Ino::ROOT, ".Trashes");
+    fixture.rename("a", (folder, "a"));
+    let done = fixture.commit(&WITHOUT).unwrap();
+    assert_eq!((done.left_out, fixture.names_in(&done.digest)), (1, vec!["-a".to_owned()]));
+    let fixture = fixture.crash();
+    assert_eq!(fixture.diff(), ["+.Trashes", "+.Trashes/a"]);
+    fixture.commit(&LAYER).unwrap();
+    assert_eq!(fixture.diff(), [] as [&str; 0]);
+    let folder = fixture.live.view().lookup(Ino::ROOT, Name::new(b".Trashes").unwrap()).unwrap();
+    let file = fixture.live.view().lookup(folder.ino, Name::new(b"a").unwrap()).unwrap();
+    assert_eq!(file.size, 3);
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc as channel;
 
 use parking_lot::Mutex;
 use spfs_model::{ChangeKind, Digest, NodeKind, Shown};
-use spfs_runtime::control::CommitKind;
+use spfs_runtime::control::{CommitKind, MacosFiles};
 
 use super::*;
 use crate::client::{Client, ClientError};
@@ -72,6 +72,7 @@ impl Control for Fake {
             stored: CommitProgress { files: 2, bytes: 20 },
             editable: true,
             busy: vec![b"log".to_vec()],
+            left_out: 5,
         };
         self.answer(format!("{options:?}"), committed)
     }
@@ -184,6 +185,7 @@ fn a_commit_reports_its_progress_and_its_result() {
         annotations: vec![("message".to_owned(), "why".to_owned())],
         keep_editing: true,
         allow_empty: true,
+        macos_files: MacosFiles::LeaveOut,
     };
     let mut heard = Vec::new();
     let done = server.client().commit(&options, &mut |progress| heard.push(progress)).unwrap();
@@ -261,6 +263,7 @@ fn a_failure_carries_its_reason_and_paths() {
         annotations: Vec::new(),
         keep_editing: false,
         allow_empty: false,
+        macos_files: MacosFiles::Keep,
     };
     let errors = [
         client.commit(&options, &mut |_| {}).unwrap_err(),

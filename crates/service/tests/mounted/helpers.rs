@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use spfs_model::{ChangeKind, DigestStrategy, EncodingFormat};
-use spfs_runtime::control::{CommitKind, CommitOptions, ResetOptions};
+use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles, ResetOptions};
 use spfs_runtime::enter::{self, EnterPlan};
 use spfs_runtime::startup::Startup;
 use spfs_runtime::{RuntimeFolder, RuntimeName};
@@ -129,6 +129,7 @@ fn ask(client: &mut Client, request: &str, rest: &[&str]) -> Result<String, Clie
                 annotations: Vec::new(),
                 keep_editing: rest.contains(&"keep"),
                 allow_empty: false,
+                macos_files: MacosFiles::Keep,
             };
             let done = client.commit(&options, &mut |_| {})?;
             let busy: Vec<String> =

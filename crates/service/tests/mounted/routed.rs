@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use spfs_runtime::control::{CommitKind, CommitOptions, ResetOptions};
+use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles, ResetOptions};
 use spfs_service::{Client, ClientError, FailureCode, MountRequest, Wanted};
 use spfs_sys::process::End;
 use spfs_testkit::environment::NOBODY;
@@ -119,6 +119,7 @@ fn commit(name: &str, service: &Service) -> spfs_model::Digest {
         annotations: Vec::new(),
         keep_editing: false,
         allow_empty: false,
+        macos_files: MacosFiles::Keep,
     };
     let mut client = service.client().for_runtime(name);
     client.commit(&options, &mut |_| {}).unwrap().digest

@@ -66,6 +66,8 @@ pub(crate) enum Record {
     Node(Box<NodeRecord>),
     /// The counters, at the end of a compacted state.
     Counters { next_ino: u64, next_scratch: u64, generation: u64, committed: u64 },
+    /// A commit leaves out what stands under the name of this inode: it stays changed.
+    LeftOut { ino: u64 },
 }
 
 /// What a journal is about.

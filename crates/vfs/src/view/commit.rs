@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use spfs_model::{BlobEntry, Digest, Live, NameBuf, Position};
+use spfs_model::{BlobEntry, Digest, Live, Name, NameBuf, Position};
 
 use crate::api::{Cookie, Error, FileType, Ino};
 use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
@@ -82,7 +82,12 @@ pub struct Changes {
     /// Files that were written while they were being stored, relative to the root: each is as it
     /// was at one moment, which may be later than that of the others.
     pub busy: Vec<Vec<u8>>,
+    /// How many names were left out; a directory counts once.
+    pub left_out: usize,
 }
+
+/// Says of a name whether a commit leaves out what stands under it, with all that is below.
+pub type LeaveOut<'a> = &'a (dyn Fn(Name<'_>) -> bool + Sync);
 
 /// A commit under way. No other commit, reset or compaction happens meanwhile.
 #[derive(Debug)]
@@ -139,15 +144,31 @@ impl View {
         &self,
         layers: &dyn LayerStore,
     ) -> Result<(Changes, Commit<'_>), CommitError> {
+        self.begin_commit_without(layers, &|_| false)
+    }
+
+    /// As [`View::begin_commit`], but for what has a name that is to be left out: that stays as it
+    /// is in the view, and changed until a later commit takes it.
+    pub fn begin_commit_without(
+        &self,
+        layers: &dyn LayerStore,
+        leave_out: LeaveOut<'_>,
+    ) -> Result<(Changes, Commit<'_>), CommitError> {
         let upper = self.store.upper().map_err(|_| CommitError::ReadOnly)?;
         let stack = self.changing.lock();
-        let (generation, collected, held) = {
+        let (generation, collected, left_out, held) = {
             let mut namespace = self.namespace.write();
             let generation = namespace.seal();
             upper.record(&Record::Sealed { generation });
-            let collected = collect(&namespace);
+            let mut left_out = Vec::new();
+            let collected = collect(&namespace, leave_out, &mut left_out);
+            // In the next generation, so that this commit does not settle them.
+            for ino in &left_out {
+                upper.record(&Record::LeftOut { ino: ino.0 });
+                namespace.mark_placed(*ino).map_err(CommitError::Internal)?;
+            }
             let held = Held::new(self, &collected);
-            (generation, collected, held)
+            (generation, collected, left_out.len(), held)
         };
         upper.journal.flush().map_err(CommitError::Internal)?;
         let (root, jobs) = collected?;
@@ -166,7 +187,8 @@ impl View {
             })
             .collect();
         let live = into_live(root, &stored);
-        Ok((Changes { live, busy }, Commit { view: self, stack, generation, files, _held: held }))
+        let changes = Changes { live, busy, left_out };
+        Ok((changes, Commit { view: self, stack, generation, files, _held: held }))
     }
 
     /// Collects what changed since the last commit without changing anything; `layers` sees the
@@ -174,7 +196,7 @@ impl View {
     pub fn changes(&self, layers: &dyn LayerStore) -> Result<Live, CommitError> {
         let (collected, _held) = {
             let namespace = self.namespace.read();
-            let collected = collect(&namespace);
+            let collected = collect(&namespace, &|_| false, &mut Vec::new());
             let held = Held::new(self, &collected);
             (collected, held)
         };
@@ -260,6 +282,7 @@ impl Commit<'_> {
 /// The changed part of a tree; files are filled in when their content is stored.
 enum Item {
     Same,
+    LeftOut,
     Lower(Position),
     File { ino: Ino, mode: u32 },
     Blob(BlobEntry),
@@ -268,12 +291,18 @@ enum Item {
 
 type Collected = Result<(Item, Vec<(Ino, CommitJob)>), CommitError>;
 
-fn collect(namespace: &Namespace) -> Collected {
+fn collect(namespace: &Namespace, leave_out: LeaveOut<'_>, left_out: &mut Vec<Ino>) -> Collected {
     if namespace.changed().is_empty() {
         return Ok((Item::Same, Vec::new()));
     }
-    let mut walk =
-        Walk { namespace, spine: spine(namespace), jobs: HashMap::new(), touched_above: None };
+    let mut walk = Walk {
+        namespace,
+        spine: spine(namespace),
+        jobs: HashMap::new(),
+        touched_above: None,
+        leave_out,
+        left_out,
+    };
     let root = on_deep_stack(WALK_STACK_BYTES, || walk.directory(Ino::ROOT, false))
         .map_err(|source| CommitError::Internal(Error::scratch("start a thread", source)))?;
     Ok((root?, walk.jobs.into_iter().collect()))
@@ -296,6 +325,8 @@ struct Walk<'a> {
     spine: HashSet<Ino>,
     jobs: HashMap<Ino, CommitJob>,
     touched_above: Option<HashSet<Ino>>,
+    leave_out: LeaveOut<'a>,
+    left_out: &'a mut Vec<Ino>,
 }
 
 impl Walk<'_> {
@@ -329,6 +360,10 @@ impl Walk<'_> {
         let moved = moved || self.namespace.is_placed(ino);
         if !moved && !self.spine.contains(&ino) {
             return Ok(Item::Same);
+        }
+        if (self.leave_out)(name.as_name()) {
+            self.left_out.push(ino);
+            return Ok(Item::LeftOut);
         }
         if std::str::from_utf8(name.as_bytes()).is_err() {
             let path = self.path(dir, name);
@@ -439,6 +474,7 @@ impl Walk<'_> {
 fn into_live(item: Item, stored: &HashMap<Ino, (Digest, u64)>) -> Live {
     match item {
         Item::Same => Live::Same,
+        Item::LeftOut => Live::LeftOut,
         Item::Lower(position) => Live::Lower(position),
         Item::Blob(blob) => Live::Blob(blob),
         Item::File { ino, mode } => {

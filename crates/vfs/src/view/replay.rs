@@ -113,6 +113,7 @@ impl Replay {
                 self.committed.push(layer);
                 self.namespace.committed(generation);
             }
+            Record::LeftOut { ino } => self.namespace.mark_placed(Ino(ino))?,
             Record::Unchanged { generation } => self.namespace.committed(generation),
             Record::Counters { next_ino, next_scratch, generation, committed } => {
                 self.next_scratch = self.next_scratch.max(next_scratch);
