@@ -26,7 +26,7 @@ pub trait Payloads: Send + Sync {
 const OPEN_FILES_MAX: usize = 2048;
 
 /// How many scratch files a sync removes itself: a few may free much, and that at once.
-const REMOVED_AT_ONCE: usize = 32;
+const REMOVED_AT_ONCE: usize = 4;
 
 /// Bytes and their durability.
 pub(crate) struct Store {
