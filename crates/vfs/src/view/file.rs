@@ -44,7 +44,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Finishes a write: the first one of a file, which has read it, may be one of many in a row.
+    /// Finishes a write: the first one of a file of a layer, which has read that, may be one of many
+    /// in a row.
     fn finish_write(&self, written: Result<bool>) -> Result<()> {
         if let Ok(true) = written {
             self.view.read_ahead_of(self.cell.ino);
@@ -52,7 +53,7 @@ impl OpenFile {
         self.finish(written)
     }
 
-    /// Finishes a change of content, which tells whether a layer had the content before.
+    /// Finishes a change of content, which tells what [`View::content_done`] wants to know.
     fn finish(&self, change: Result<bool>) -> Result<()> {
         let done = self.view.content_done(&self.cell, change);
         let written = self.view.store.upper()?.journal.flush();
