@@ -4,7 +4,10 @@
 //! `cargo run --release -p spfs-repo --example commit_speed -- [FOLDER [FILES [FOLDERS [JOBS]]]]`
 //!
 //! Everything is made below FOLDER, which should lie on the volume that is to be measured, and is
-//! left there: on ext4 whoever creates files within seconds of a large removal pays for it.
+//! left there: on ext4 whoever creates files within minutes of a large removal pays for it.
+//!
+//! What the volume itself takes for as many files as a commit of new content has to make is timed
+//! too ("bare"), so that what is ours can be told from what is not.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
 use std::num::NonZeroUsize;
@@ -13,6 +16,7 @@ use std::time::Instant;
 use std::{env, fs, io};
 
 use jiff::Timestamp;
+use rayon::prelude::*;
 use spfs_model::Digest;
 use spfs_repo::check::{CheckOptions, check};
 use spfs_repo::clean::{CleanOptions, clean};
@@ -33,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = base.join("source");
     timed("make the source", || make(&source, files, folders))?;
     timed("sync", || spfs_sys::files::syncfs(&fs::File::open(&base)?))?;
+    timed("bare: as many files, sync", || bare(&base.join("bare"), 2 * files))?;
     let repository = Repository::create(base.join("repository"))?;
     let options = CommitOptions { jobs: NonZeroUsize::new(jobs), ..CommitOptions::default() };
     let cold = timed("commit, cold", || commit_path(&repository, &source, &options))?;
@@ -81,6 +86,21 @@ fn make(source: &Path, files: usize, folders: usize) -> io::Result<()> {
         fs::write(path, format!("content of file {file:07}"))?;
     }
     Ok(())
+}
+
+/// Makes files as small as those of the source, spread over the folders that a repository has for
+/// as many digests, with as many threads as a commit, and brings them to disk.
+fn bare(base: &Path, files: usize) -> io::Result<()> {
+    const FOLDERS: usize = 1024;
+    fs::create_dir_all(base)?;
+    (0..FOLDERS).into_par_iter().try_for_each(|folder| {
+        let path = base.join(format!("{folder:x}"));
+        fs::create_dir(&path)?;
+        (folder..files).step_by(FOLDERS).try_for_each(|file| {
+            fs::write(path.join(format!("{file:056x}")), format!("content of file {file:07}"))
+        })
+    })?;
+    spfs_sys::files::syncfs(&fs::File::open(base)?)
 }
 
 fn timed<T, E>(what: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
