@@ -28,7 +28,7 @@ use crate::links::{LinkId, Links};
 use crate::node::{Node, Nodes, Underflow};
 use crate::platform;
 use crate::pool::Pool;
-use crate::session::RootMode;
+use crate::session::{Options, RootMode};
 use crate::views::{Caller, ViewId, Views};
 
 mod dirs;
@@ -113,6 +113,8 @@ pub(crate) struct Edge<W: Views> {
     links: Links,
     root: RootMode,
     handles: Handles<FileOf<W>>,
+    /// Whether files are opened without asking; requests then carry no handle.
+    silent_opens: bool,
     pub(crate) counters: Counters,
     pub(crate) pool: Pool,
     /// How to reach the kernel, while it is there: as long as anybody has the device open, processes
@@ -123,18 +125,19 @@ pub(crate) struct Edge<W: Views> {
 }
 
 impl<W: Views> Edge<W> {
-    pub(crate) fn new(views: W, ttl: Duration, root: RootMode) -> io::Result<Self> {
+    pub(crate) fn new(views: W, options: &Options) -> io::Result<Self> {
         Ok(Self {
             views,
             nodes: Nodes::new(),
             links: Links::default(),
-            root,
+            root: options.root,
             handles: Handles::new(),
+            silent_opens: options.silent_opens && platform::SILENT_OPEN,
             counters: Counters::new(),
             pool: Pool::start()?,
             kernel: Mutex::new(None),
             underflows: AtomicU64::new(0),
-            ttl,
+            ttl: options.ttl,
         })
     }
 
@@ -182,7 +185,9 @@ impl<W: Views> Edge<W> {
     }
 
     pub(crate) fn handle(&self, fh: FileHandle) -> Result<Arc<Handle<FileOf<W>>>> {
-        self.handles.get(fh).ok_or(Failure::Protocol(Errno::EBADF))
+        // Who writes to a read-only mount has taken its flag away.
+        let unknown = if self.silent_opens { Errno::EROFS } else { Errno::EBADF };
+        self.handles.get(fh).ok_or(Failure::Protocol(unknown))
     }
 
     fn id(view: ViewId, ino: Ino) -> Result<INodeNo> {
@@ -352,6 +357,10 @@ impl<W: Views> Edge<W> {
     /// Opens a file and truncates it when the flags say so: one request for what would be two
     /// (ATOMIC_O_TRUNC).
     pub(crate) fn open(&self, caller: Caller, id: INodeNo, flags: OpenFlags) -> Result<FileHandle> {
+        if self.silent_opens {
+            // The kernel takes this for "open needs no asking" and never asks again (fuse_file_open).
+            return Err(Errno::ENOSYS.into());
+        }
         let at = self.at(caller, id)?;
         let fh = self.insert(&at, at.ino, access(flags))?;
         if flags.0 & libc::O_TRUNC != 0
@@ -439,20 +448,44 @@ impl<W: Views> Edge<W> {
         Ok(data.len() as u32)
     }
 
-    pub(crate) fn read(&self, fh: FileHandle, offset: u64, size: u32) -> Result<Content> {
-        let handle = self.handle(fh)?;
-        Ok(Content::read(&handle.file, offset, size as usize)?)
+    /// Runs `work` with the file that a request is about: the open one, or where nobody tells what is
+    /// open, that of the node.
+    fn with_file<T>(
+        &self,
+        id: INodeNo,
+        fh: FileHandle,
+        work: impl FnOnce(&FileOf<W>) -> Result<T, api::Error>,
+    ) -> Result<T> {
+        if self.silent_opens {
+            let at = self.at(Caller::KERNEL, id)?;
+            return Ok(work(&at.vfs().open(at.ino, Access::Read)?)?);
+        }
+        Ok(work(&self.handle(fh)?.file)?)
+    }
+
+    pub(crate) fn read(
+        &self,
+        id: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+    ) -> Result<Content> {
+        self.with_file(id, fh, |file| Content::read(file, offset, size as usize))
     }
 
     /// As [`Edge::read`]; `None` when that might have to wait.
     pub(crate) fn read_now(
         &self,
+        id: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
     ) -> Result<Option<Content>> {
-        let handle = self.handle(fh)?;
-        Ok(Content::read_now(&handle.file, offset, size as usize)?)
+        self.with_file(id, fh, |file| Content::read_now(file, offset, size as usize))
+    }
+
+    pub(crate) fn fsync(&self, id: INodeNo, fh: FileHandle) -> Result<()> {
+        self.with_file(id, fh, File::sync)
     }
 
     /// Whether the kernel may hold content of this open file that has not come here.
@@ -471,14 +504,20 @@ impl<W: Views> Edge<W> {
         })
     }
 
-    pub(crate) fn lseek(&self, fh: FileHandle, offset: i64, whence: i32) -> Result<i64> {
+    pub(crate) fn lseek(
+        &self,
+        id: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+    ) -> Result<i64> {
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,
             libc::SEEK_HOLE => Seek::Hole,
             _ => return Err(Errno::EINVAL.into()),
         };
         let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-        let found = self.handle(fh)?.file.seek(offset, what)?;
+        let found = self.with_file(id, fh, |file| file.seek(offset, what))?;
         Ok(i64::try_from(found).map_err(|_| Errno::EOVERFLOW)?)
     }
 

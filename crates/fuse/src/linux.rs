@@ -21,6 +21,10 @@ pub(crate) const NEGATIVE_ENTRIES: bool = true;
 /// directories as FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE (fuse_file_open).
 pub(crate) const SILENT_OPENDIR: bool = true;
 
+/// An OPEN answered with ENOSYS is not sent again, nor is RELEASE, and pages stay from one open to the
+/// next (fuse_file_open, since Linux 3.16).
+pub(crate) const SILENT_OPEN: bool = true;
+
 /// Several threads read requests, so one that waits for a payload holds nobody up.
 pub(crate) const POOLED_PAYLOADS: bool = false;
 

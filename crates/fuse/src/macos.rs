@@ -29,6 +29,9 @@ pub(crate) const NEGATIVE_ENTRIES: bool = false;
 /// Each OPENDIR is answered.
 pub(crate) const SILENT_OPENDIR: bool = false;
 
+/// Each OPEN is answered.
+pub(crate) const SILENT_OPEN: bool = false;
+
 /// One thread reads requests (fuser's limit on macOS): what may wait for a payload goes to the pool.
 pub(crate) const POOLED_PAYLOADS: bool = true;
 

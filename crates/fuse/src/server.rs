@@ -349,7 +349,7 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyData,
     ) {
         let turn = self.turn(Op::Read);
-        match self.call(&turn, id, |edge| edge.read_now(fh, offset, size)) {
+        match self.call(&turn, id, |edge| edge.read_now(id, fh, offset, size)) {
             Ok(Some(content)) => return reply.data(&content),
             Ok(None) => turn.0.may_wait(),
             Err(errno) => return reply.error(errno),
@@ -358,7 +358,7 @@ impl<W: Views> Filesystem for Server<W> {
             &turn,
             id,
             platform::POOLED_PAYLOADS,
-            move |edge| edge.read(fh, offset, size),
+            move |edge| edge.read(id, fh, offset, size),
             |content| match content {
                 Ok(content) => reply.data(&content),
                 Err(errno) => reply.error(errno),
@@ -431,7 +431,7 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyEmpty,
     ) {
         let turn = self.turn(Op::Fsync);
-        let work = move |edge: &Edge<W>| Ok(edge.handle(fh)?.file.sync()?);
+        let work = move |edge: &Edge<W>| edge.fsync(id, fh);
         self.call_slow(&turn, id, true, work, |result| answer_empty(reply, result));
     }
 
@@ -701,7 +701,7 @@ impl<W: Views> Filesystem for Server<W> {
                 if dirty {
                     edge.fetch_pages(id, offset)?;
                 }
-                edge.lseek(fh, offset, whence)
+                edge.lseek(id, fh, offset, whence)
             },
             |found| match found {
                 Ok(offset) => reply.offset(offset),

@@ -46,13 +46,30 @@ pub struct Options {
     /// reading, and tells us of the time of every unlink, rename and link: one request each. So a
     /// mount that is mostly read is better off without. It stays so for the life of the mount.
     pub writeback: bool,
+    /// Whether the kernel opens and closes files without asking, where it can do that: a file that is in
+    /// memory is then opened, read and closed without a single request. Nobody knows who has what open,
+    /// so it is only for a mount of which nothing ever changes, with the kernel's read-only flag.
+    pub silent_opens: bool,
     /// What the root shows.
     pub root: RootMode,
 }
 
+impl Options {
+    /// For a mount that is read-only for all its life.
+    pub fn read_only() -> Self {
+        Self { writeback: false, silent_opens: true, ..Self::default() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, ttl: TTL, writeback: true, root: RootMode::Lookup }
+        Self {
+            threads: None,
+            ttl: TTL,
+            writeback: true,
+            silent_opens: false,
+            root: RootMode::Lookup,
+        }
     }
 }
 
@@ -79,7 +96,7 @@ pub fn serve_views<W: Views>(
     device: OwnedFd,
     options: Options,
 ) -> io::Result<Session<W>> {
-    let edge = Arc::new(Edge::new(views, options.ttl, options.root)?);
+    let edge = Arc::new(Edge::new(views, &options)?);
     let config = platform::session_config(options.threads);
     let several = config.n_threads.is_some_and(|threads| threads > 1);
     let gate = Arc::new(Gate::default());

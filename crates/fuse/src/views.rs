@@ -50,6 +50,11 @@ pub struct Caller {
     pub gid: u32,
 }
 
+impl Caller {
+    /// The kernel, on nobody's behalf.
+    pub(crate) const KERNEL: Self = Self { pid: 0, uid: 0, gid: 0 };
+}
+
 /// The views of a mount.
 pub trait Views: Send + Sync + 'static {
     /// The file system behind every view.

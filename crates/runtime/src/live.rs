@@ -167,6 +167,11 @@ impl LiveRuntime {
         &self.name
     }
 
+    /// How the runtime is mounted.
+    pub fn backend(&self) -> MountBackend {
+        self.backend
+    }
+
     /// The runtime's folder.
     pub fn folder(&self) -> &RuntimeFolder {
         &self.folder

@@ -12,7 +12,9 @@ use std::sync::{Arc, mpsc};
 
 use spfs_repo::{Encoding, RepoError, Repository};
 use spfs_runtime::enter::LiveMount;
-use spfs_runtime::{FolderLock, LiveError, LiveRuntime, RuntimeError, RuntimeName, Runtimes};
+use spfs_runtime::{
+    FolderLock, LiveError, LiveRuntime, MountBackend, RuntimeError, RuntimeName, Runtimes,
+};
 use spfs_vfs::SYNC_PERIOD;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{self, Signal, SignalKind};
@@ -178,7 +180,7 @@ impl Opened {
         if let Err(error) = view.start_reading_ahead() {
             tracing::warn!(%error, "small files are not read ahead");
         }
-        let session = spfs_fuse::serve(view, entered.device, spfs_fuse::Options::default())
+        let session = spfs_fuse::serve(view, entered.device, fuse_options(live.backend()))
             .map_err(|source| DaemonError::Mount { name: live.name().clone(), source })?;
         live.started(entered.pid, Some(&entered.namespace))?;
         let shown = LiveMount::all(&live.record(), Path::new(MOUNTPOINT));
@@ -186,6 +188,15 @@ impl Opened {
         let mount = Mount { namespace: entered.namespace, pid: entered.pid, live: shown };
         let control = Arc::new(MountedRuntime::new(live, session, mount));
         Served::new(runtimes, control, listener, lock)
+    }
+}
+
+/// A runtime that can become editable needs to be told of every open file.
+fn fuse_options(backend: MountBackend) -> spfs_fuse::Options {
+    if backend.supports_editable() {
+        spfs_fuse::Options::default()
+    } else {
+        spfs_fuse::Options::read_only()
     }
 }
 

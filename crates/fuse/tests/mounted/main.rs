@@ -27,6 +27,7 @@ mod names;
 mod notifications;
 mod permissions;
 mod requests;
+mod silent_opens;
 mod space;
 mod storm;
 mod views;
