@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Only these
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["overlay", "fuse-overlayfs", "ours"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["overlay", "fuse-overlayfs", "ours", "fuse-only"])]
     only: Vec<Kind>,
     /// Rounds; the least of each workload counts
     #[arg(long, default_value_t = 3)]
@@ -75,10 +75,19 @@ fn machine() -> Result<String> {
     ))
 }
 
+/// The workloads that change nothing, for a mount that cannot be changed.
+const READS: &str = include_str!("bench/reads.py");
+
 fn time(kind: Kind, spfs: &Spfs, program: &Path, volume: &Volume, json: &Path) -> Result {
     let (run, json) = (format!("python3 {} run", program.display()), json.display());
     let mount = match kind {
         Kind::Ours => return spfs.edit("bench/base", &format!("{run} /spfs --json {json}")),
+        Kind::FuseOnly => {
+            let program = program.display().to_string();
+            let read = ["python3", "-c", READS, &program, "/spfs", &json.to_string()];
+            let run = ["run", "--backend", "FuseOnly", "bench/base", "--"];
+            return spfs.run(run.into_iter().chain(read));
+        }
         Kind::Overlay => "mount -t overlay overlay",
         Kind::FuseOverlayfs => "fuse-overlayfs",
     };
