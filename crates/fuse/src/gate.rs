@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::linger::Linger;
+
 /// How often the deputy looks.
 const TICK: Duration = Duration::from_millis(3);
 
@@ -45,6 +47,7 @@ pub(crate) struct Gate {
     held: Mutex<Held>,
     let_in: Condvar,
     deputy: Condvar,
+    linger: Linger,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,11 @@ struct Held {
 }
 
 impl Gate {
+    /// For threads of which one keeps looking for requests before it sleeps.
+    pub(crate) fn new(linger: Linger) -> Self {
+        Self { linger, ..Self::default() }
+    }
+
     /// Starts the deputy, which ends with [`Gate::end`].
     pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let gate = Arc::clone(self);
@@ -79,6 +87,7 @@ impl Gate {
 
     /// Lets all threads go; from now on none is held back.
     pub(crate) fn end(&self) {
+        self.linger.end();
         self.held.lock().ended = true;
         self.let_in.notify_all();
         self.deputy.notify_all();
@@ -91,7 +100,10 @@ impl Gate {
         {
             self.hold();
         }
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+            // The kernel would wake another one that sleeps already.
+            self.linger.look();
+        }
     }
 
     fn hold(&self) {

@@ -14,6 +14,7 @@ mod edge;
 mod errno;
 mod gate;
 mod handle;
+mod linger;
 mod links;
 mod node;
 mod notify;

@@ -25,6 +25,9 @@ pub(crate) const SILENT_OPENDIR: bool = true;
 /// next (fuse_file_open, since Linux 3.16).
 pub(crate) const SILENT_OPEN: bool = true;
 
+/// poll(2) tells whether there is a request (fuse_dev_poll).
+pub(crate) const POLLED_DEVICE: bool = true;
+
 /// Several threads read requests, so one that waits for a payload holds nobody up.
 pub(crate) const POOLED_PAYLOADS: bool = false;
 

@@ -32,6 +32,9 @@ pub(crate) const SILENT_OPENDIR: bool = false;
 /// Each OPEN is answered.
 pub(crate) const SILENT_OPEN: bool = false;
 
+/// Whether poll(2) tells of requests has not been tried.
+pub(crate) const POLLED_DEVICE: bool = false;
+
 /// One thread reads requests (fuser's limit on macOS): what may wait for a payload goes to the pool.
 pub(crate) const POOLED_PAYLOADS: bool = true;
 

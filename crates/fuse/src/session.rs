@@ -13,6 +13,7 @@ use spfs_vfs::api::{Ino, Vfs};
 use crate::counters::Requests;
 use crate::edge::Edge;
 use crate::gate::Gate;
+use crate::linger::Linger;
 use crate::notify::{Notifier, Sent};
 use crate::platform;
 use crate::server::Server;
@@ -87,6 +88,13 @@ pub fn serve<V: Vfs>(
     serve_views(Single::new(vfs), device, options)
 }
 
+/// With one processor, looking for requests would keep from running whoever is to make them.
+fn linger(device: &OwnedFd) -> io::Result<Linger> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let looks = platform::POLLED_DEVICE && processors > 1;
+    Ok(Linger::at(looks.then(|| device.try_clone()).transpose()?))
+}
+
 /// Serves several views on one mount; see [`serve`].
 ///
 /// # Errors
@@ -99,7 +107,7 @@ pub fn serve_views<W: Views>(
     let edge = Arc::new(Edge::new(views, &options)?);
     let config = platform::session_config(options.threads);
     let several = config.n_threads.is_some_and(|threads| threads > 1);
-    let gate = Arc::new(Gate::default());
+    let gate = Arc::new(Gate::new(linger(&device)?));
     // Who may enter is the mount's to say (allow_other, user namespaces), not ours.
     let session = fuser::Session::from_fd(
         Server::new(Arc::clone(&edge), options, Arc::clone(&gate)),
