@@ -11,7 +11,7 @@ use spfs_model::{Digest, MergedTree, Name, NameBuf, NodeKind, Stack};
 use crate::api::{Cookie, Error, FileType, Ino, New, NewKind, Owner, Remove, Result, Timestamp};
 use crate::cell::Source;
 use crate::journal::{CreateKind, Record};
-use crate::namespace::{AttrChange, Namespace, Target};
+use crate::namespace::{AttrChange, Namespace, Target, TouchedAbove};
 use crate::scratch::ScratchId;
 use crate::store::Upper;
 
@@ -47,6 +47,9 @@ pub struct ResetReport {
     pub restored: usize,
     /// What the kernel must forget.
     pub invalidate: Vec<Invalidation>,
+    /// How many names and inodes were looked at, the measure of what it cost: at most a few for
+    /// each one that is touched, and for each name in a directory that has one below.
+    pub steps: usize,
 }
 
 impl View {
@@ -61,6 +64,7 @@ impl View {
             let mut namespace = self.namespace.write();
             let everything = paths.iter().any(Vec::is_empty);
             let mut reset = Reset {
+                touched_above: None,
                 namespace: &mut namespace,
                 upper,
                 stack,
@@ -72,7 +76,8 @@ impl View {
             for path in paths {
                 reset.path(path)?;
             }
-            let Reset { report, orphans, obsolete, .. } = reset;
+            let Reset { mut report, orphans, obsolete, touched_above, .. } = reset;
+            report.steps += touched_above.map_or(0, |above| above.steps);
             if everything {
                 let generation = namespace.seal();
                 upper.record(&Record::Sealed { generation });
@@ -134,6 +139,8 @@ fn list_root(namespace: &Namespace, report: &mut ResetReport) -> Result<()> {
 
 struct Reset<'a> {
     namespace: &'a mut Namespace,
+    /// What is touched below which directory: made when it is asked for first, and kept right.
+    touched_above: Option<TouchedAbove>,
     upper: &'a Upper,
     stack: &'a Stack<'a>,
     now: Timestamp,
@@ -187,6 +194,7 @@ impl Reset<'_> {
             found.push((NameBuf::from(entry.name), (entry.ino, entry.file_type)));
             std::ops::ControlFlow::Continue(())
         })?;
+        self.report.steps += found.len();
         let found: std::collections::BTreeMap<_, _> = found.into_iter().collect();
         let mut wanted: std::collections::BTreeMap<_, _> = self
             .stack
@@ -195,6 +203,7 @@ impl Reset<'_> {
             .map(Wanted::from)
             .map(|wanted| (wanted.name.clone(), wanted))
             .collect();
+        self.report.steps += wanted.len();
         // Removals first: what is put back may have been moved to a name that goes.
         for (name, inode) in &found {
             if !wanted.contains_key(name) {
@@ -279,16 +288,22 @@ impl Reset<'_> {
     }
 
     /// An untouched lower directory, with nothing touched below, is what the layers have.
-    fn differs_below(&self, dir: Ino) -> bool {
-        let namespace = &self.namespace;
-        let lower = namespace.lower();
-        namespace.node(dir).is_some()
-            || namespace.nodes().any(|(ino, _)| {
-                std::iter::successors(Some(ino), |ino| {
-                    lower.parent(*ino).filter(|parent| parent != ino)
-                })
-                .any(|above| above == dir)
-            })
+    fn differs_below(&mut self, dir: Ino) -> bool {
+        self.namespace.node(dir).is_some() || self.touched_below(dir)
+    }
+
+    /// Something below a lower directory has been touched at some time. That may have been undone:
+    /// then looking closer finds nothing to do.
+    fn touched_below(&mut self, dir: Ino) -> bool {
+        let namespace = &*self.namespace;
+        self.touched_above.get_or_insert_with(|| namespace.touched_above()).contains(dir)
+    }
+
+    /// An inode may be touched from now on.
+    fn touches(&mut self, ino: Ino) {
+        if let Some(above) = &mut self.touched_above {
+            above.add(self.namespace.lower(), ino);
+        }
     }
 
     /// Returns whether anything differed.
@@ -356,6 +371,8 @@ impl Reset<'_> {
         }
         let what = if directory { Remove::Directory } else { Remove::File };
         self.orphans.extend(self.namespace.remove(dir, name.as_name(), what, self.now)?);
+        self.report.steps += 1;
+        self.touches(child);
         let time = self.now;
         let removed = name.as_bytes().to_vec();
         self.upper.record(&Record::Remove { dir: dir.0, name: removed, directory, time });
@@ -386,7 +403,9 @@ impl Reset<'_> {
         let time = self.now;
         self.orphans.remove(&ino);
         let whole = wanted.dir.is_none() || !self.touched_below(ino);
-        self.namespace.restore_lower(ino, whole, time)?;
+        self.report.steps += 1 + self.namespace.restore_lower(ino, whole, time)?;
+        // Its directory has a listing of its own now, and an empty one in place of `whole` is one.
+        self.touches(ino);
         self.upper.record(&Record::Restore { ino: ino.0, whole, time });
         self.tell(Invalidation::Inode(ino));
         self.restore_attributes(ino, wanted.mode)?;
@@ -401,17 +420,6 @@ impl Reset<'_> {
         self.namespace.node(ino)?;
         let cell = self.namespace.cell(ino).ok()?;
         cell.with(|content| content.source.scratch_id())
-    }
-
-    fn touched_below(&self, dir: Ino) -> bool {
-        let lower = self.namespace.lower();
-        self.namespace.nodes().any(|(ino, _)| {
-            ino != dir
-                && std::iter::successors(Some(ino), |ino| {
-                    lower.parent(*ino).filter(|parent| parent != ino)
-                })
-                .any(|above| above == dir)
-        })
     }
 
     fn attach_new(&mut self, dir: Ino, wanted: &Wanted) -> Result<()> {

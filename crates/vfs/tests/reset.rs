@@ -1,0 +1,102 @@
+//! What a reset costs: its work is counted, not timed.
+
+use std::sync::Arc;
+
+use spfs_testkit::layers::{BaseStack, Tree};
+use spfs_testkit::pair::Ticks;
+use spfs_testkit::view::{Time, ViewSubject};
+use spfs_testkit::{Paths, TreeBuilder};
+use spfs_vfs::View;
+use spfs_vfs::api::Vfs;
+
+/// Files in each directory.
+const FILES: usize = 5;
+
+fn layer(directories: usize) -> Tree {
+    let mut layer = TreeBuilder::new();
+    for (dir, file) in all(directories) {
+        layer = layer.file(&format!("all/{dir}/{file}"), 0o644, *b"of the layer");
+    }
+    layer.build()
+}
+
+fn all(directories: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..directories).flat_map(|dir| (0..FILES).map(move |file| (dir, file)))
+}
+
+/// Changes a view, resets all of it, and tells how many steps that took.
+fn steps(directories: usize, change: &dyn Fn(&Arc<View>, usize)) -> usize {
+    let layer = layer(directories);
+    let base = BaseStack::new(std::slice::from_ref(&layer));
+    let mut subject = ViewSubject::new(base, Time::Machine, Ticks::default());
+    for dir in 0..directories {
+        change(subject.view(), dir);
+    }
+    let report = subject.reset_paths(&[""]).expect("a reset");
+    assert_eq!(subject.shown().expect("a tree"), layer);
+    assert_eq!(subject.view().change_count(), 0);
+    subject.restart().expect("a restart");
+    assert_eq!(subject.shown().expect("a tree"), layer);
+    report.steps
+}
+
+fn grows_with_the_changes(change: &dyn Fn(&Arc<View>, usize)) {
+    let (few, many) = (steps(25, change), steps(200, change));
+    // Eight times as much of everything; 64 times as much would be quadratic.
+    assert!(few >= 25, "{few} steps are fewer than there were changes");
+    assert!(many <= 9 * few, "{few} steps for 25 directories, {many} for 200");
+}
+
+fn each_file(dir: usize) -> impl Iterator<Item = String> {
+    (0..FILES).map(move |file| format!("all/{dir}/{file}"))
+}
+
+fn remove_all(view: &Arc<View>, dir: usize) {
+    each_file(dir).for_each(|path| view.unlink(&path).expect("unlink"));
+    view.rmdir(&format!("all/{dir}")).expect("rmdir");
+}
+
+#[test]
+fn a_reset_of_changed_files_is_linear() {
+    grows_with_the_changes(&|view, dir| {
+        for path in each_file(dir) {
+            view.write_file(&path, b"changed").unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_reset_of_one_changed_file_in_each_directory_is_linear() {
+    grows_with_the_changes(&|view, dir| {
+        view.write_file(&format!("all/{dir}/0"), b"of the LAYER").unwrap();
+    });
+}
+
+#[test]
+fn a_reset_of_removed_directories_is_linear() {
+    grows_with_the_changes(&remove_all);
+}
+
+#[test]
+fn a_reset_of_removed_directories_with_open_files_is_linear() {
+    grows_with_the_changes(&|view, dir| {
+        // Never taken back: the inode stays as long as the view.
+        view.pin(view.find(&format!("all/{dir}/0")).unwrap().ino);
+        remove_all(view, dir);
+    });
+}
+
+#[test]
+fn a_reset_of_moved_directories_is_linear() {
+    grows_with_the_changes(&|view, dir| {
+        view.mv(&format!("all/{dir}"), &format!("moved-{dir}")).unwrap();
+    });
+}
+
+#[test]
+fn a_reset_of_directories_that_were_replaced_is_linear() {
+    grows_with_the_changes(&|view, dir| {
+        remove_all(view, dir);
+        view.write_file(&format!("all/{dir}"), b"a file").unwrap();
+    });
+}
