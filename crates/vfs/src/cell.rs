@@ -297,7 +297,8 @@ impl Content {
         }
     }
 
-    fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
+    /// As [`FileCell::assign`].
+    pub(crate) fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
         let old = self.source.scratch_id();
         let kept = source.scratch_id();
         let departures = self.departures;

@@ -42,7 +42,8 @@ pub use commit::{Changes, Commit, CommitError, LeaveOut};
 pub(crate) use compact::write_anew;
 pub use file::OpenFile;
 pub use open::{OpenError, StackIdentity, UpperFiles};
-pub use reset::{Invalidation, ResetReport};
+use reset::Offered;
+pub use reset::{GivenBack, Invalidation, Offer, Offers, ResetReport, WHOLE_FILE};
 pub use sync::SYNC_PERIOD;
 
 /// Tells the time. The kernel stamps coarse time; so must we, or the later of two changes could
@@ -105,6 +106,8 @@ pub struct View {
     /// One sync of everything at a time: a second one must not return before the first is done with
     /// what it took from `unsynced`.
     syncing: Mutex<(), { rank::SYNCING }>,
+    /// What is given back when the kernel asks for it (`reset::in_place`).
+    offered: Mutex<HashMap<Ino, Offered>, { rank::TABLE }>,
     /// Cells that have something a sync must do.
     unsynced: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
     /// One commit, reset or compaction at a time; taken before all other locks.
@@ -156,6 +159,7 @@ impl View {
             pins: Pins::default(),
             writers: Mutex::default(),
             syncing: Mutex::default(),
+            offered: Mutex::default(),
             unsynced: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),

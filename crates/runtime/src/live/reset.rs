@@ -1,5 +1,7 @@
 //! Dropping changes of a live runtime.
 
+use std::collections::HashSet;
+
 use spfs_model::{Change, ChangeKind, Digest, MergedTree, NodeKind};
 use spfs_vfs::ResetReport;
 use spfs_vfs::api::Error;
@@ -30,7 +32,7 @@ impl LiveRuntime {
         self.set_view_editable(true)?;
         let report = match &options.stack {
             Some(stack) => self.restack(&mut state, stack),
-            None => self.reset_paths(&state, &patterns),
+            None => self.reset_paths(&state, &patterns, kernel),
         };
         // Even when it failed half-way.
         self.set_view_editable(editable)?;
@@ -48,7 +50,12 @@ impl LiveRuntime {
         Ok(report.restored as u64)
     }
 
-    fn reset_paths(&self, state: &State, patterns: &Patterns) -> Result<ResetReport, LiveError> {
+    fn reset_paths(
+        &self,
+        state: &State,
+        patterns: &Patterns,
+        kernel: &dyn Kernel,
+    ) -> Result<ResetReport, LiveError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -60,7 +67,14 @@ impl LiveRuntime {
             if paths.is_empty() {
                 return Ok(ResetReport::default());
             }
-            match self.view.reset(&paths, &state.stack.as_stack()) {
+            let stack = state.stack.as_stack();
+            let offers = self.view.offer_in_place(&paths, &stack);
+            let settled = match offers.files() {
+                [] => HashSet::new(),
+                files => kernel.give_back(files),
+            };
+            let given_back = offers.end(&settled);
+            match self.view.reset_rest(&paths, &stack, &given_back) {
                 Err(Error::NotFound) if attempts < ATTEMPTS => {}
                 other => return other.map_err(|source| self.view_failed("reset", source)),
             }

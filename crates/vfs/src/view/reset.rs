@@ -17,6 +17,11 @@ use crate::store::Upper;
 
 use super::View;
 
+mod in_place;
+
+pub(super) use in_place::Offered;
+pub use in_place::{GivenBack, Offer, Offers, WHOLE_FILE};
+
 /// What the kernel must forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invalidation {
@@ -56,6 +61,16 @@ impl View {
     /// Puts paths back to what `stack` has: the current one, that is the base and what was committed
     /// on it. Paths are relative to the root; the empty path means everything.
     pub fn reset(&self, paths: &[Vec<u8>], stack: &Stack<'_>) -> Result<ResetReport> {
+        self.reset_rest(paths, stack, &GivenBack::default())
+    }
+
+    /// As [`View::reset`], after files have been given their content back ([`Offers::end`]).
+    pub fn reset_rest(
+        &self,
+        paths: &[Vec<u8>],
+        stack: &Stack<'_>,
+        given_back: &GivenBack,
+    ) -> Result<ResetReport> {
         let upper = self.require_editable()?;
         let _changing = self.changing.lock();
         let recording = self.recording.read();
@@ -65,6 +80,8 @@ impl View {
             let everything = paths.iter().any(Vec::is_empty);
             let mut reset = Reset {
                 touched_above: None,
+                given_back,
+                rewritten: Vec::new(),
                 namespace: &mut namespace,
                 upper,
                 stack,
@@ -76,7 +93,7 @@ impl View {
             for path in paths {
                 reset.path(path)?;
             }
-            let Reset { mut report, orphans, obsolete, touched_above, .. } = reset;
+            let Reset { mut report, orphans, obsolete, touched_above, rewritten, .. } = reset;
             report.steps += touched_above.map_or(0, |above| above.steps);
             if everything {
                 let generation = namespace.seal();
@@ -84,6 +101,11 @@ impl View {
                 // Nothing differs from the stack any more.
                 namespace.committed(generation);
                 upper.record(&Record::Unchanged { generation });
+                // But for what was written since it had been given back.
+                for ino in rewritten {
+                    namespace.mark(ino)?;
+                    upper.record(&Record::Changed { ino: ino.0 });
+                }
             }
             (report, orphans, obsolete)
         };
@@ -141,6 +163,9 @@ struct Reset<'a> {
     namespace: &'a mut Namespace,
     /// What is touched below which directory: made when it is asked for first, and kept right.
     touched_above: Option<TouchedAbove>,
+    given_back: &'a GivenBack,
+    /// Files that were written since they had been given back.
+    rewritten: Vec<Ino>,
     upper: &'a Upper,
     stack: &'a Stack<'a>,
     now: Timestamp,
@@ -241,6 +266,18 @@ impl Reset<'_> {
                 if self.differs_below(ino) { self.directory(ino, &below) } else { Ok(()) }
             }
             (Some((ino, FileType::Regular)), Some(wanted))
+                if wanted.kind == NodeKind::File
+                    && self.given_back.is_settled(ino, wanted.digest) =>
+            {
+                self.restore_attributes(ino, wanted.mode)?;
+                self.count(true);
+                self.tell(Invalidation::Inode(ino));
+                if !self.has_content(ino, wanted.digest)? {
+                    self.rewritten.push(ino);
+                }
+                Ok(())
+            }
+            (Some((ino, FileType::Regular)), Some(wanted))
                 if wanted.kind == NodeKind::File && self.can_restore_in_place(ino, &wanted)? =>
             {
                 let attributes = self.restore_attributes(ino, wanted.mode)?;
@@ -269,9 +306,13 @@ impl Reset<'_> {
     }
 
     /// A kernel that caches writes believes its own size of a file it knows, whatever it is told;
-    /// so a file of another size comes back as another inode, and who has the old one open keeps
-    /// it, unlinked. The same goes for one name of several.
+    /// so a file of another size, which the kernel has not been asked to help with ([`in_place`]),
+    /// comes back as another inode, and who has the old one open keeps it, unlinked. The same goes
+    /// for one name of several.
     fn can_restore_in_place(&self, ino: Ino, wanted: &Wanted) -> Result<bool> {
+        if self.given_back.is_astray(ino) {
+            return Ok(false);
+        }
         let size = self.namespace.cell(ino)?.with(|content| content.size);
         let names = self.namespace.attr_of_names(ino)?.nlink;
         Ok(size == wanted.size && names == 1)
@@ -336,16 +377,19 @@ impl Reset<'_> {
 
     /// Returns whether anything differed.
     fn restore_content(&mut self, ino: Ino, wanted: &Wanted) -> Result<bool> {
-        let cell = self.namespace.cell(ino)?;
-        let same = cell.with(
-            |content| matches!(content.source, Source::Payload(digest) if digest == wanted.digest),
-        );
-        if same {
+        if self.has_content(ino, wanted.digest)? {
             return Ok(false);
         }
         self.assign_payload(ino, wanted)?;
         self.tell(Invalidation::Inode(ino));
         Ok(true)
+    }
+
+    fn has_content(&self, ino: Ino, wanted: Digest) -> Result<bool> {
+        Ok(self
+            .namespace
+            .cell(ino)?
+            .with(|content| matches!(content.source, Source::Payload(digest) if digest == wanted)))
     }
 
     fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
