@@ -85,7 +85,7 @@ pub(crate) struct Unsynced {
 }
 
 impl Unsynced {
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             data: self.data || other.data,
             source: self.source || other.source,

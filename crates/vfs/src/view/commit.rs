@@ -275,7 +275,7 @@ impl Commit<'_> {
         self.stack.committed.push(layer);
         // Scratch files go only after the journal says on the disk that nobody needs them.
         obsolete.into_iter().for_each(|id| upper.remove(id));
-        upper.sync_journal()
+        self.view.sync_journal(upper)
     }
 }
 
