@@ -292,6 +292,9 @@ impl ViewSubject {
         match result {
             Err(Error::ReadOnly) if !model.editable() => return Ok(Controlled::Done),
             Err(error) => return Err(format!("reset of {}: {error}", path.escape_ascii())),
+            Ok(ResetReport { failed: Some(error), .. }) => {
+                return Err(format!("reset of {}: {error}", path.escape_ascii()));
+            }
             Ok(_) if !model.editable() => return Err("a reset although read-only".to_owned()),
             Ok(_) => {}
         }

@@ -6,8 +6,8 @@ use spfs_testkit::layers::{BaseStack, Tree};
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::view::{Time, ViewSubject};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::View;
-use spfs_vfs::api::Vfs;
+use spfs_vfs::api::{Error, Vfs};
+use spfs_vfs::{Invalidation, View};
 
 /// Files in each directory.
 const FILES: usize = 5;
@@ -54,6 +54,36 @@ fn each_file(dir: usize) -> impl Iterator<Item = String> {
 fn remove_all(view: &Arc<View>, dir: usize) {
     each_file(dir).for_each(|path| view.unlink(&path).expect("unlink"));
     view.rmdir(&format!("all/{dir}")).expect("rmdir");
+}
+
+#[test]
+fn regression_a_path_that_is_missing_hides_nothing_of_what_was_reset() {
+    let layer = layer(2);
+    let mut subject = ViewSubject::new(
+        BaseStack::new(std::slice::from_ref(&layer)),
+        Time::Machine,
+        Ticks::default(),
+    );
+    let view = subject.view();
+    view.write_file("all/0/0", b"of the LAYER").unwrap();
+    view.write_file("new", b"new").unwrap();
+    view.unlink("all/1/1").unwrap();
+    let report = subject.reset_paths(&["new", "all/0/0", "missing", "all/1"]).unwrap();
+    assert!(matches!(report.failed, Some(Error::NotFound)), "{report:?}");
+    assert_eq!(report.restored, 3, "{report:?}");
+    let told = |what: &dyn Fn(&Invalidation) -> bool| report.invalidate.iter().any(what);
+    assert!(told(&|what| matches!(what, Invalidation::Removed { .. })), "{report:?}");
+    assert!(told(&|what| matches!(what, Invalidation::Inode(_))), "{report:?}");
+    assert!(told(&|what| matches!(what, Invalidation::Entry { .. })), "{report:?}");
+    assert_eq!(subject.shown().unwrap(), layer);
+    // What has lost its name is freed, too.
+    subject.view().sync().unwrap();
+    let left = std::fs::read_dir(subject.dir().join("scratch")).unwrap().count();
+    assert_eq!(left, 0);
+    subject.restart().unwrap();
+    assert_eq!(subject.shown().unwrap(), layer);
+    // Nothing at all to do is an error.
+    assert!(matches!(subject.reset_paths(&["missing"]), Err(Error::NotFound)));
 }
 
 #[test]

@@ -47,7 +47,10 @@ impl LiveRuntime {
             name: self.name.clone(),
             source,
         })?;
-        Ok(report.restored as u64)
+        match report.failed {
+            Some(source) => Err(self.view_failed("reset", source)),
+            None => Ok(report.restored as u64),
+        }
     }
 
     fn reset_paths(
@@ -56,16 +59,15 @@ impl LiveRuntime {
         patterns: &Patterns,
         kernel: &dyn Kernel,
     ) -> Result<ResetReport, LiveError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
+        let mut done = ResetReport::default();
+        for attempt in 1.. {
             let paths = if patterns.is_empty() {
                 vec![Vec::new()]
             } else {
                 meant(&self.changes(state, &NoContent)?, patterns)
             };
             if paths.is_empty() {
-                return Ok(ResetReport::default());
+                break;
             }
             let stack = state.stack.as_stack();
             let offers = self.view.offer_in_place(&paths, &stack);
@@ -74,11 +76,21 @@ impl LiveRuntime {
                 files => kernel.give_back(files),
             };
             let given_back = offers.end(&settled);
-            match self.view.reset_rest(&paths, &stack, &given_back) {
-                Err(Error::NotFound) if attempts < ATTEMPTS => {}
-                other => return other.map_err(|source| self.view_failed("reset", source)),
+            let failed = match self.view.reset_rest(&paths, &stack, &given_back) {
+                Ok(report) => {
+                    done.restored += report.restored;
+                    done.invalidate.extend(report.invalidate);
+                    report.failed
+                }
+                Err(error) => Some(error),
+            };
+            if !matches!(failed, Some(Error::NotFound)) || attempt == ATTEMPTS {
+                // The kernel is told what was done in any case.
+                done.failed = failed;
+                break;
             }
         }
+        Ok(done)
     }
 
     fn restack(&self, state: &mut State, stack: &[Digest]) -> Result<ResetReport, LiveError> {

@@ -55,6 +55,16 @@ pub struct ResetReport {
     /// How many names and inodes were looked at, the measure of what it cost: at most a few for
     /// each one that is touched, and for each name in a directory that has one below.
     pub steps: usize,
+    /// What stopped it half-way, or [`Error::NotFound`] for paths that neither the view nor the
+    /// layers have. All else that is said here is so nevertheless.
+    pub failed: Option<Error>,
+}
+
+impl ResetReport {
+    /// Whether there is nothing to say but a failure.
+    fn is_empty(&self) -> bool {
+        self.restored == 0 && self.invalidate.is_empty()
+    }
 }
 
 impl View {
@@ -65,6 +75,9 @@ impl View {
     }
 
     /// As [`View::reset`], after files have been given their content back ([`Offers::end`]).
+    ///
+    /// # Errors
+    /// When nothing has changed; a failure after something has is in the report.
     pub fn reset_rest(
         &self,
         paths: &[Vec<u8>],
@@ -90,12 +103,11 @@ impl View {
                 orphans: BTreeSet::new(),
                 obsolete: Vec::new(),
             };
-            for path in paths {
-                reset.path(path)?;
-            }
+            let failed = reset.paths(paths);
             let Reset { mut report, orphans, obsolete, touched_above, rewritten, .. } = reset;
             report.steps += touched_above.map_or(0, |above| above.steps);
-            if everything {
+            report.failed = failed.err();
+            if everything && report.failed.is_none() {
                 let generation = namespace.seal();
                 upper.record(&Record::Sealed { generation });
                 // Nothing differs from the stack any more.
@@ -109,7 +121,10 @@ impl View {
             }
             (report, orphans, obsolete)
         };
-        upper.journal.flush()?;
+        let mut report = report;
+        if let Err(error) = upper.journal.flush() {
+            report.failed.get_or_insert(error);
+        }
         drop(recording);
         for id in obsolete {
             upper.remove(id);
@@ -117,7 +132,10 @@ impl View {
         for ino in orphans {
             self.reap(ino);
         }
-        Ok(report)
+        match report.failed.take() {
+            Some(error) if report.is_empty() => Err(error),
+            failed => Ok(ResetReport { failed, ..report }),
+        }
     }
 
     /// Stands on another stack from now on, without any change. Everything that is open goes on
@@ -185,6 +203,18 @@ struct Wanted {
 }
 
 impl Reset<'_> {
+    /// One that is missing does not keep the others from being reset.
+    fn paths(&mut self, paths: &[Vec<u8>]) -> Result<()> {
+        let mut missing = Ok(());
+        for path in paths {
+            match self.path(path) {
+                Err(Error::NotFound) => missing = Err(Error::NotFound),
+                other => other?,
+            }
+        }
+        missing
+    }
+
     fn path(&mut self, path: &[u8]) -> Result<()> {
         let mut live = Ino::ROOT;
         let mut stacked = Some(self.stack.root());
