@@ -85,7 +85,7 @@ pub(crate) struct Unsynced {
 }
 
 impl Unsynced {
-    pub(crate) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self {
             data: self.data || other.data,
             source: self.source || other.source,
@@ -304,6 +304,11 @@ impl Content {
         let departures = self.departures;
         *self = Self { departures, departures_marked: departures, ..Self::new(size, source) };
         old.filter(|id| Some(*id) != kept)
+    }
+
+    /// A power loss leaves what was there at the last sync, at least: not a file that is new.
+    pub(crate) fn is_safe(&self) -> bool {
+        !self.unsynced.and(self.in_sync).source
     }
 
     /// The record that rebuilds this content.

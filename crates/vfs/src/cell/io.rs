@@ -264,7 +264,7 @@ impl Content {
         let upper = store.upper()?;
         let shared = self.stored.take().is_some_and(|stored| stored.shared);
         // What a sync has made safe stays on the disk until the journal, there, says otherwise.
-        let is_safe = !self.unsynced.and(self.in_sync).source;
+        let is_safe = self.is_safe();
         if let Source::Whole { id } = &self.source
             && !shared
             && !is_safe
