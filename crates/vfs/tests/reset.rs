@@ -1,7 +1,9 @@
 //! What a reset costs: its work is counted, not timed.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
+use spfs_testkit::faults::{Faults, Plan};
 use spfs_testkit::layers::{BaseStack, Tree};
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::view::{Time, ViewSubject};
@@ -129,4 +131,46 @@ fn a_reset_of_directories_that_were_replaced_is_linear() {
         remove_all(view, dir);
         view.write_file(&format!("all/{dir}"), b"a file").unwrap();
     });
+}
+
+/// Lets each call below fail in turn while changes are dropped, until none is left to fail.
+fn each_call_fails(in_place: bool) -> usize {
+    let layer = layer(2);
+    for call in 1.. {
+        let faults = Arc::new(Faults::default());
+        let base = BaseStack::new(std::slice::from_ref(&layer));
+        let mut subject = ViewSubject::with_faults(base, Ticks::default(), &faults);
+        let view = subject.view();
+        view.write_file("all/0/0", b"longer than of the layer").expect("nothing fails");
+        view.write_file("all/0/1", b"OF THE LAYER").expect("nothing fails");
+        view.write_file("new", b"new").expect("nothing fails");
+        remove_all(view, 1);
+        let changed = subject.shown().expect("a tree");
+        faults.arm(Plan { call, lasting: false, kind: ErrorKind::Other });
+        let done = match in_place {
+            true => subject.reset_in_place(&[Vec::new()]),
+            false => subject.reset_paths(&[""]),
+        };
+        let failed = faults.has_failed();
+        faults.disarm();
+        let told = done.as_ref().is_ok_and(|report| report.failed.is_none());
+        subject.view().sync().expect("nothing fails");
+        let shown = subject.shown().expect("a tree");
+        assert!(!told || shown == layer, "call {call} failed, and nobody was told");
+        assert!(in_place || shown == layer || shown == changed, "call {call}: {done:?}");
+        subject.restart().expect("a restart");
+        assert!(subject.shown().expect("a tree") == shown, "call {call}: another tree");
+        subject.reset_paths(&[""]).expect("nothing fails");
+        assert!(subject.shown().expect("a tree") == layer, "call {call}: {done:?}");
+        if !failed {
+            return call as usize - 1;
+        }
+    }
+    unreachable!("calls are counted without an end")
+}
+
+#[test]
+fn any_call_may_fail_while_changes_are_dropped() {
+    assert!(each_call_fails(false) >= 1);
+    assert!(each_call_fails(true) >= 3);
 }
