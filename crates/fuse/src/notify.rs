@@ -23,7 +23,8 @@ pub enum Invalidation {
     /// kernel holds come to us first, except that those of an inode that is gone are dropped.
     ///
     /// A kernel with a writeback cache believes its own size and times of a regular file: new
-    /// content of another size needs a new inode number and [`Invalidation::Entry`].
+    /// content of another size needs a new inode number and [`Invalidation::Entry`], or that the
+    /// kernel itself sets the size before.
     Inode(Ino),
     /// A name that now stands for something else, or did not exist before. A directory under this
     /// name must not go on living: processes inside it would lose their path.

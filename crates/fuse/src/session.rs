@@ -1,8 +1,11 @@
 //! A mount being served.
 
+use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -191,6 +194,14 @@ impl<W: Views> Session<W> {
     /// pages that have not come here: closing writes them.
     pub fn write_handles(&self, view: ViewId) -> Vec<Ino> {
         self.edge.writers(view)
+    }
+
+    /// Where everybody finds the root of a view, below the mount point; `None` when who asks decides
+    /// what is there, or there is but one view.
+    pub fn root_of(&self, view: ViewId) -> Option<PathBuf> {
+        self.edge
+            .has_links()
+            .then(|| Path::new(OsStr::from_bytes(crate::links::FOLDER)).join(view.to_string()))
     }
 
     /// Gives back what is held for the nodes of a view that was taken away, and makes the kernel

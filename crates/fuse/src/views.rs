@@ -8,7 +8,9 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use spfs_vfs::api::Vfs;
+use spfs_vfs::api::{Ino, Vfs};
+
+use crate::node::Node;
 
 /// The number of a view in one mount, given once and never to another view of that mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +32,12 @@ impl ViewId {
     /// The number.
     pub const fn number(self) -> u32 {
         self.0
+    }
+
+    /// What stat(2) shows as the number of an inode of this view below its root; `None` when that is
+    /// too large.
+    pub fn inode_number(self, ino: Ino) -> Option<u64> {
+        Node::id(self, ino).map(|id| id.0)
     }
 }
 

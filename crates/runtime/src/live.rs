@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use spfs_model::{Change, Digest, EnvSpec};
 use spfs_repo::{LiveEntry, RepoError};
 use spfs_vfs::api::{Ino, Owner, Vfs};
-use spfs_vfs::{CommitError, Invalidation, LayerStore, View, ViewOptions};
+use spfs_vfs::{CommitError, Invalidation, LayerStore, Offer, View, ViewOptions};
 
 use crate::backend::{Capability, MountBackend};
 use crate::control::{EditMode, LiveStatus};
@@ -41,6 +41,13 @@ pub(crate) use stack::{changes_in, mount_points_on};
 pub trait Kernel: Send + Sync {
     /// Makes the kernel hand over what was written to these files and is still in its memory.
     fn write_back(&self, inodes: &[Ino]) -> io::Result<()>;
+
+    /// Has files given their content back where they are, so that the kernel knows their size
+    /// ([`Offer`] says why). Returns those of which it knows now; the others get new inodes.
+    fn give_back(&self, offers: &[Offer]) -> HashSet<Ino> {
+        let _ = offers;
+        HashSet::new()
+    }
 
     /// Tells the kernel what changed behind its back.
     fn invalidate(&self, what: Vec<Invalidation>) -> io::Result<()>;

@@ -125,6 +125,9 @@ pub(crate) enum Command {
     /// Makes the mount of a process read-only or writable; started by the serving process.
     #[command(hide = true)]
     Remount(RemountArguments),
+    /// Lets files have the content of the layers again; started by the serving process.
+    #[command(hide = true)]
+    GiveBack(GiveBackArguments),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -252,6 +255,19 @@ pub(crate) struct RuntimeArguments {
     /// How new objects are written.
     #[arg(long, value_parser = format_of, default_value = "FlatBuffers")]
     pub(crate) encoding_format: EncodingFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GiveBackArguments {
+    /// Where the view is.
+    #[arg(long)]
+    pub(crate) target: PathBuf,
+    /// A process that has the mount, if it is in a namespace of its own.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// The mount namespace the process must be in.
+    #[arg(long, requires = "pid")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

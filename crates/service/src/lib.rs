@@ -9,6 +9,7 @@ mod args;
 mod client;
 mod daemon;
 mod failure;
+mod give_back;
 mod handshake;
 mod launch;
 mod messages;
@@ -61,6 +62,7 @@ pub fn main_with(defaults: Defaults<'_>) -> ExitCode {
         Some(Command::Shutdown(arguments)) => requests::shutdown(&arguments, defaults),
         Some(Command::Runtime(arguments)) => daemon::main(&arguments),
         Some(Command::Remount(arguments)) => remount::main(&arguments),
+        Some(Command::GiveBack(arguments)) => give_back::main(&arguments),
         None => plain::main(&arguments.plain, defaults),
     }
 }

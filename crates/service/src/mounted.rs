@@ -1,6 +1,7 @@
 //! A runtime with its mount: what the control protocol asks is done here, and what that needs of
 //! the kernel.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -14,10 +15,11 @@ use spfs_runtime::control::{
 use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{Kernel, LiveError, LiveRuntime, ModeError, RuntimeError};
 use spfs_vfs::api::{Error, Ino};
-use spfs_vfs::{CommitError, Invalidation, View};
+use spfs_vfs::{CommitError, Invalidation, Offer, View};
 use tokio::sync::Notify;
 
 use crate::failure::{Failure, FailureCode, chain};
+use crate::give_back::{Place, give_back};
 use crate::remount::{self, RemountError};
 use crate::serve::{Control, Host, check_name};
 
@@ -137,6 +139,11 @@ impl Kernel for MountOfView {
         // The kernel writes the pages of an inode before it forgets them.
         let what = inodes.iter().copied().map(spfs_fuse::Invalidation::Inode).collect();
         self.session.notifier().send(ViewId::FIRST, what).wait()
+    }
+
+    fn give_back(&self, offers: &[Offer]) -> HashSet<Ino> {
+        let Mount { namespace, pid, .. } = &self.mount;
+        give_back(&Place::Namespace(namespace, *pid), ViewId::FIRST, offers)
     }
 
     fn invalidate(&self, what: Vec<Invalidation>) -> io::Result<()> {

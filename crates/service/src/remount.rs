@@ -65,7 +65,7 @@ pub(crate) fn set_read_only(
 }
 
 /// Does something to a process of a namespace that stays there until it is done.
-fn in_namespace(
+pub(crate) fn in_namespace(
     namespace: &str,
     first: u32,
     work: &dyn Fn(u32) -> Result<(), RemountError>,
@@ -113,7 +113,7 @@ fn run_child(
 }
 
 /// This program, also when its path cannot be seen from here: it may lie in a runtime.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if link.exists() { Ok(link.to_owned()) } else { spfs_sys::process::own_executable() }
 }

@@ -22,6 +22,24 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     platform::files::punch_hole(file, offset, len)
 }
 
+/// Makes the first `len` bytes read as zeros, to which the file grows. Unlike [`zero_range`] it asks
+/// the file system for just that and tries nothing else.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the file system does not know this.
+pub fn zero_all(file: &File, len: u64) -> io::Result<()> {
+    platform::files::zero_all(file, len)
+}
+
+/// Opens a file for reading and writing by a path below an open directory, on the same mount and
+/// without following a symbolic link. Does not wait for a pipe's other end.
+///
+/// # Errors
+/// `ELOOP`, `EXDEV` for what is not so; as open(2).
+pub fn open_beneath(dir: &File, path: &Path) -> io::Result<File> {
+    platform::files::open_beneath(dir, path)
+}
+
 /// Reserves space for a range. Unless `keep_size`, the file grows to the end of the range.
 ///
 /// # Errors

@@ -359,6 +359,15 @@ pub fn processes_in_mount_namespace(id: &str) -> io::Result<Vec<u32>> {
     platform::mount::processes_in_mount_namespace(id)
 }
 
+/// Gives this process a copy of all mounts for itself: what it changes of them from now on, nobody
+/// else sees.
+///
+/// # Errors
+/// [`MountError::Namespace`], for example without CAP_SYS_ADMIN in its user namespace.
+pub fn copy_namespace() -> Result<(), MountError> {
+    platform::mount::copy_namespace()
+}
+
 /// Moves this process into the user and mount namespaces of another one. `expected`, the name of
 /// its mount namespace, guards against a pid that was given away again. The working directory
 /// becomes the root of that namespace.

@@ -1,14 +1,15 @@
 //! The view as a subject: over layers of a test, with commit, reset and the end of the process.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use spfs_model::{DigestStrategy, Live, Manifest, MergedTree, Stack, diff};
-use spfs_vfs::api::{Error, FileType, Ino, Owner};
+use spfs_vfs::api::{Access, Allocate, Error, File, FileType, Ino, Owner, SetAttr, Vfs};
 use spfs_vfs::{
-    Changes, Commit, CommitError, LAYER_TIME, LayerStore, OpenError, Payloads, ResetReport,
-    UpperFiles, View, ViewOptions,
+    Changes, Commit, CommitError, LAYER_TIME, LayerStore, Offer, OpenError, Payloads, ResetReport,
+    UpperFiles, View, ViewOptions, WHOLE_FILE,
 };
 use tempfile::TempDir;
 
@@ -215,6 +216,19 @@ impl ViewSubject {
         self.view().reset(&paths, &self.stack())
     }
 
+    /// As a kernel helps: it asks for all of each file that is offered, and sets its size.
+    pub fn reset_in_place(&self, paths: &[Vec<u8>]) -> Result<ResetReport, Error> {
+        let offers = self.view().offer_in_place(paths, &self.stack());
+        let mut settled = HashSet::new();
+        if self.view().is_editable() {
+            for offer in offers.files() {
+                give_back(self.view(), offer)?;
+                settled.insert(offer.ino);
+            }
+        }
+        self.view().reset_rest(paths, &self.stack(), &offers.end(&settled))
+    }
+
     fn try_commit(&mut self, possible: bool) -> Result<(), CommitFailed> {
         let view = Arc::clone(self.view());
         let store: Arc<dyn LayerStore> = match &self.disk {
@@ -270,10 +284,17 @@ impl ViewSubject {
     }
 
     fn reset(&mut self, path: &[u8], model: &ModelFs) -> Result<Controlled, String> {
-        let result = self.view().reset(&[path.to_vec()], &self.stack());
+        // With the kernel's help and without.
+        let result = match self.view().change_count() % 2 {
+            0 => self.view().reset(&[path.to_vec()], &self.stack()),
+            _ => self.reset_in_place(&[path.to_vec()]),
+        };
         match result {
             Err(Error::ReadOnly) if !model.editable() => return Ok(Controlled::Done),
             Err(error) => return Err(format!("reset of {}: {error}", path.escape_ascii())),
+            Ok(ResetReport { failed: Some(error), .. }) => {
+                return Err(format!("reset of {}: {error}", path.escape_ascii()));
+            }
             Ok(_) if !model.editable() => return Err("a reset although read-only".to_owned()),
             Ok(_) => {}
         }
@@ -286,6 +307,18 @@ impl ViewSubject {
         }
         Ok(Controlled::Renumbered)
     }
+}
+
+/// Asks for all of an offered file as a kernel does, and sets its size.
+pub fn give_back(view: &Arc<View>, offer: &Offer) -> Result<(), Error> {
+    let grows = view.getattr(offer.ino)?.size < offer.size;
+    let file = view.open(offer.ino, Access::Write)?;
+    match grows {
+        true => file.allocate(0, offer.size.next_multiple_of(4096), Allocate::ZeroRange)?,
+        false => file.allocate(0, WHOLE_FILE, Allocate::PunchHole)?,
+    }
+    let size = Some(offer.size);
+    view.setattr(offer.ino, &SetAttr { size, ..SetAttr::default() }).map(drop)
 }
 
 /// Why a commit did not happen.

@@ -297,12 +297,18 @@ impl Content {
         }
     }
 
-    fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
+    /// As [`FileCell::assign`].
+    pub(crate) fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
         let old = self.source.scratch_id();
         let kept = source.scratch_id();
         let departures = self.departures;
         *self = Self { departures, departures_marked: departures, ..Self::new(size, source) };
         old.filter(|id| Some(*id) != kept)
+    }
+
+    /// A power loss leaves what was there at the last sync, at least: not a file that is new.
+    pub(crate) fn is_safe(&self) -> bool {
+        !self.unsynced.and(self.in_sync).source
     }
 
     /// The record that rebuilds this content.

@@ -21,6 +21,7 @@ pub use journal::{JournalFile, LogFile};
 pub use scratch::{DirScratch, Scratch, ScratchFile, ScratchId, ScratchStat};
 pub use store::Payloads;
 pub use view::{
-    Changes, Clock, Commit, CommitError, Invalidation, LAYER_TIME, LeaveOut, OpenError, OpenFile,
-    ResetReport, SYNC_PERIOD, StackIdentity, SystemClock, UpperFiles, View, ViewOptions,
+    Changes, Clock, Commit, CommitError, GivenBack, Invalidation, LAYER_TIME, LeaveOut, Offer,
+    Offers, OpenError, OpenFile, ResetReport, SYNC_PERIOD, StackIdentity, SystemClock, UpperFiles,
+    View, ViewOptions, WHOLE_FILE,
 };

@@ -138,6 +138,16 @@ impl Lower {
         }
     }
 
+    /// Returns the inodes of everything below a lower directory, level by level: a tree is laid out
+    /// breadth-first, so each level's numbers are adjacent.
+    pub(crate) fn levels_below(&self, dir: Ino) -> impl Iterator<Item = std::ops::Range<u64>> {
+        let level = |range: std::ops::Range<u64>| (!range.is_empty()).then_some(range);
+        std::iter::successors(level(self.children(dir)), move |above| {
+            let (first, last) = (Ino(above.start), Ino(above.end - 1));
+            level(self.children(first).start..self.children(last).end)
+        })
+    }
+
     /// Returns the number of sub-directories of a lower directory.
     pub(crate) fn subdirectories(&self, dir: Ino) -> u32 {
         self.locate(dir).map_or(0, |(range, position)| range.tree.subdirectories(position))

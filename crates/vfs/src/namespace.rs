@@ -7,7 +7,7 @@
 //!
 //! Each change takes the time as an argument and is the same when the journal replays it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use spfs_model::{Name, NameBuf};
@@ -18,12 +18,14 @@ use crate::api::{
 use crate::cell::{Cells, FileCell};
 use crate::lower::{Lower, LowerNode};
 
+mod above;
 mod attributes;
 mod entries;
 mod listing;
 mod node;
 mod restore;
 
+pub(crate) use above::TouchedAbove;
 pub(crate) use attributes::{AttrChange, SECURITY_CAPABILITY};
 pub(crate) use entries::{Dentry, Entries};
 pub(crate) use node::{Body, Directory, Meta, Names, Node, Target};
@@ -47,8 +49,10 @@ pub(crate) struct Namespace {
     lower: Lower,
     defaults: LowerDefaults,
     nodes: HashMap<Ino, Node>,
+    /// Touched inodes that no name leads to; somebody may hold them.
+    orphans: BTreeSet<Ino>,
     /// Lower inodes that nothing leads to any more.
-    gone: HashSet<Ino>,
+    gone: BTreeSet<Ino>,
     next: u64,
     /// Cells of files that are open or touched.
     pub(crate) cells: Cells,
@@ -68,7 +72,8 @@ impl Namespace {
             lower,
             defaults,
             nodes: HashMap::new(),
-            gone: HashSet::new(),
+            orphans: BTreeSet::new(),
+            gone: BTreeSet::new(),
             cells: Cells::default(),
             generation: 1,
             committed: 0,
@@ -127,6 +132,9 @@ impl Namespace {
 
     /// Puts back an inode that a journal has kept.
     pub(crate) fn restore_node(&mut self, ino: Ino, node: Node) {
+        if node.is_orphan() {
+            self.orphans.insert(ino);
+        }
         self.nodes.insert(ino, node);
     }
 
@@ -418,6 +426,9 @@ impl Namespace {
             }
         }
         let orphan = node.is_orphan();
+        if orphan {
+            self.orphans.insert(ino);
+        }
         self.mark(ino)?;
         Ok(orphan.then_some(ino))
     }
@@ -571,7 +582,7 @@ impl Namespace {
 
     /// Forgets an inode that nothing leads to any more. Returns its cell, if it is a file.
     pub(crate) fn reap(&mut self, ino: Ino) -> Option<Arc<FileCell>> {
-        if !self.nodes.get(&ino)?.is_orphan() {
+        if !self.orphans.remove(&ino) {
             return None;
         }
         self.changed.remove(&ino);
@@ -586,7 +597,7 @@ impl Namespace {
 
     /// All inodes without a name.
     pub(crate) fn orphans(&self) -> Vec<Ino> {
-        self.nodes.iter().filter(|(_, node)| node.is_orphan()).map(|(ino, _)| *ino).collect()
+        self.orphans.iter().copied().collect()
     }
 
     /// The attributes as names and metadata tell them; a file's size is its cell's.

@@ -34,6 +34,7 @@ mod compact;
 mod export;
 mod file;
 mod open;
+mod replacing;
 mod replay;
 mod reset;
 mod sync;
@@ -42,7 +43,9 @@ pub use commit::{Changes, Commit, CommitError, LeaveOut};
 pub(crate) use compact::write_anew;
 pub use file::OpenFile;
 pub use open::{OpenError, StackIdentity, UpperFiles};
-pub use reset::{Invalidation, ResetReport};
+use replacing::Replacing;
+use reset::Offered;
+pub use reset::{GivenBack, Invalidation, Offer, Offers, ResetReport, WHOLE_FILE};
 pub use sync::SYNC_PERIOD;
 
 /// Tells the time. The kernel stamps coarse time; so must we, or the later of two changes could
@@ -105,6 +108,10 @@ pub struct View {
     /// One sync of everything at a time: a second one must not return before the first is done with
     /// what it took from `unsynced`.
     syncing: Mutex<(), { rank::SYNCING }>,
+    /// What is given back when the kernel asks for it (`reset::in_place`).
+    offered: Mutex<HashMap<Ino, Offered>, { rank::TABLE }>,
+    /// Files whose bytes must be safe before the journal is.
+    replacing: Replacing,
     /// Cells that have something a sync must do.
     unsynced: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
     /// One commit, reset or compaction at a time; taken before all other locks.
@@ -156,6 +163,8 @@ impl View {
             pins: Pins::default(),
             writers: Mutex::default(),
             syncing: Mutex::default(),
+            offered: Mutex::default(),
+            replacing: Replacing::default(),
             unsynced: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),
@@ -451,7 +460,11 @@ impl Vfs for View {
 
     fn rename(&self, from: (Ino, Name<'_>), to: (Ino, Name<'_>), replace: Replace) -> Result<()> {
         self.change_names(|namespace, time, upper| {
+            let source = namespace.find(from.0, from.1)?;
             let orphan = namespace.rename(from, to, replace, time)?;
+            if let (Some(_), Some((ino, FileType::Regular))) = (orphan, source) {
+                self.replacing.add(namespace.cell(ino)?);
+            }
             upper.record(&Record::Rename {
                 from_dir: from.0.0,
                 from_name: from.1.as_bytes().to_vec(),

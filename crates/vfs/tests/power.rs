@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 
+use spfs_testkit::Paths;
 use spfs_testkit::drive::Outcome;
 use spfs_testkit::environment::memory_directory;
 use spfs_testkit::image::{Image, ImageNode, TreePath};
@@ -14,7 +15,7 @@ use spfs_testkit::pair::{Pair, Ticks};
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
 use spfs_testkit::view::{Time, ViewSubject, options};
 use spfs_vfs::View;
-use spfs_vfs::api::Ino;
+use spfs_vfs::api::{Access, File, Ino};
 
 fn profile() -> Profile {
     Profile { xattr_len: (0, 300), ..Profile::core() }
@@ -223,35 +224,99 @@ fn holds(image: &Image, path: &str) -> Option<Vec<u8>> {
     image.nodes.get(&TreePath(path.into())).map(|node| node.content.clone())
 }
 
+/// What a file called `file` holds after the power went at the end of `work`.
+fn after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Vec<u8> {
+    let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+    let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
+    let subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
+    work(subject.view());
+    let dir = memory_directory().expect("tests can make directories");
+    disk.fail(&mut Rng::new(seed), subject.dir(), dir.path()).expect("the disk works");
+    let journal = dir.path().join("journal");
+    let mut bytes = fs::read(&journal).expect("the journal is there");
+    from_earlier_boot(&mut bytes, crc32c::crc32c).expect("there is a boot id");
+    fs::write(&journal, bytes).expect("tests can write files");
+    let base = subject.base();
+    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
+    let options = options(Time::Machine, &Ticks::default());
+    let merged = Arc::clone(&base.merged);
+    let view = View::open(dir.path(), &base.layers, merged, payloads, options);
+    let found = Image::read(&view.expect("it opens")).expect("it is consistent");
+    holds(&found, "file").unwrap_or_default()
+}
+
+fn write(view: &Arc<View>, path: &str, content: &[u8]) {
+    view.write_file(path, content).expect("the disk works");
+}
+
+fn sync(view: &Arc<View>, path: &str) {
+    let file = view.open_path(path, Access::Read).expect("the disk works");
+    file.sync().expect("the disk works");
+}
+
 #[test]
 fn a_file_replaced_by_renaming_is_the_old_or_the_new_one() {
-    use spfs_testkit::Paths;
-    use spfs_vfs::api::{Access, File};
     for seed in 0..40 {
-        let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
-        let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
-        let subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
-        let view = subject.view();
-        for (name, content) in [("file", b"old"), ("new", b"new")] {
-            view.write_file(name, content).expect("the disk works");
-            let file = view.open_path(name, Access::Read).expect("the disk works");
-            file.sync().expect("the disk works");
-        }
-        view.mv("new", "file").expect("the disk works");
-        let dir = memory_directory().expect("tests can make directories");
-        disk.fail(&mut Rng::new(seed), subject.dir(), dir.path()).expect("the disk works");
-        let journal = dir.path().join("journal");
-        let mut bytes = fs::read(&journal).expect("the journal is there");
-        from_earlier_boot(&mut bytes, crc32c::crc32c).expect("there is a boot id");
-        fs::write(&journal, bytes).expect("tests can write files");
-        let base = subject.base();
-        let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
-        let options = options(Time::Machine, &Ticks::default());
-        let merged = Arc::clone(&base.merged);
-        let view = View::open(dir.path(), &base.layers, merged, payloads, options);
-        let found = Image::read(&view.expect("it opens")).expect("it is consistent");
-        let content = holds(&found, "file").unwrap_or_default();
+        let content = after_a_power_loss(seed, &|view| {
+            for (name, content) in [("file", b"old"), ("new", b"new")] {
+                write(view, name, content);
+                sync(view, name);
+            }
+            view.mv("new", "file").expect("the disk works");
+        });
         let text = String::from_utf8_lossy(&content);
         assert!(["old", "new"].contains(&&*text), "seed {seed}: {text:?}");
+    }
+}
+
+#[test]
+fn regression_a_file_replaced_by_one_that_nobody_synced_is_whole_after_another_was_synced() {
+    let large = |byte: u8| vec![byte; 200_000];
+    for seed in 0..40 {
+        for second in ["other", "file"] {
+            let content = after_a_power_loss(seed, &|view| {
+                write(view, "file", &large(b'1'));
+                sync(view, "file");
+                write(view, "new", &large(b'2'));
+                view.mv("new", "file").expect("the disk works");
+                write(view, "again", &large(b'3'));
+                write(view, "other", b"other");
+                view.mv("again", second).expect("the disk works");
+                write(view, "synced", b"synced");
+                sync(view, "synced");
+            });
+            let expected = if second == "file" { b'3' } else { b'2' };
+            assert!(content == large(expected), "seed {seed}: {} bytes", content.len());
+        }
+    }
+}
+
+#[test]
+fn regression_a_file_written_anew_is_whole_after_another_was_synced() {
+    for seed in 0..40 {
+        for (again, len) in [(1, 3), (3, 100_000)] {
+            let content = after_a_power_loss(seed, &|view| {
+                write(view, "file", &[b'1'; 1000]);
+                sync(view, "file");
+                (0..again).for_each(|turn| write(view, "file", &vec![b'2' + turn; len]));
+                write(view, "synced", b"synced");
+                sync(view, "synced");
+            });
+            let expected = vec![b'1' + again; len];
+            assert!(content == expected, "seed {seed}: {} bytes", content.len());
+        }
+    }
+}
+
+#[test]
+fn a_file_written_anew_is_the_old_or_the_new_one_or_empty() {
+    for seed in 0..80 {
+        let content = after_a_power_loss(seed, &|view| {
+            write(view, "file", &[b'1'; 1000]);
+            sync(view, "file");
+            write(view, "file", &[b'2'; 1000]);
+        });
+        let whole = content == [b'1'; 1000] || content == [b'2'; 1000];
+        assert!(whole || content.is_empty(), "seed {seed}: {content:?}");
     }
 }

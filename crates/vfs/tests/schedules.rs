@@ -17,12 +17,12 @@ use spfs_testkit::layers::{BaseStack, PayloadStore, tree_of_vfs};
 use spfs_testkit::ops::Rng;
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
-use spfs_testkit::view::{Time, ViewSubject, options};
+use spfs_testkit::view::{Time, ViewSubject, give_back, options};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::View;
 use spfs_vfs::api::{
     Access, Error, File, NameBuf, NewKind, Replace, SetAttr, SetTime, Timestamp, Vfs,
 };
+use spfs_vfs::{Offer, View};
 
 /// Orders of each scenario under each scheduler where nobody says how many.
 const FEW: usize = 10;
@@ -108,6 +108,18 @@ impl Scene {
         let committed = self.committed.lock().unwrap().clone();
         let stack = Stack::on(&self.base.merged, committed.iter().collect());
         tolerate(self.view.reset(&[path.as_bytes().to_vec()], &stack));
+    }
+
+    /// The same as a kernel helps with.
+    fn reset_in_place(&self, path: &str) {
+        let committed = self.committed.lock().unwrap().clone();
+        let stack = Stack::on(&self.base.merged, committed.iter().collect());
+        let paths = [path.as_bytes().to_vec()];
+        let offers = self.view.offer_in_place(&paths, &stack);
+        let helped = |offer: &&Offer| tolerate(give_back(&self.view, offer)).is_some();
+        let settled = offers.files().iter().filter(helped).map(|offer| offer.ino).collect();
+        let given_back = offers.end(&settled);
+        tolerate(self.view.reset_rest(&paths, &stack, &given_back));
     }
 
     /// Checks what must be so in the end whatever happened: the tree is consistent, a restart shows
@@ -312,6 +324,30 @@ fn reset_and_a_writer() {
             scene.together(&[
                 &|| file.write_at(0, b"later", true).unwrap(),
                 &|| scene.reset(reset),
+                &|| {
+                    tolerate(scene.view.make("dir/other", NewKind::Regular, 0o644));
+                },
+            ]);
+            drop(file);
+            let image = scene.settle();
+            let found = content(&image, path).unwrap();
+            let written: Vec<u8> = [b"later", &before[5..]].concat();
+            assert!(found == before || found == written, "{:?}", &found[..5]);
+        });
+    }
+}
+
+#[test]
+fn reset_in_place_and_a_writer() {
+    for (path, reset) in [("file", ""), ("large", ""), ("large", "large"), ("dir/inner", "dir")] {
+        explore(move || {
+            let scene = Scene::new();
+            let before = scene.view.read_file(path).unwrap();
+            let file = scene.view.open_path(path, Access::Write).unwrap();
+            file.write_at(before.len() as u64, b"longer", false).unwrap();
+            scene.together(&[
+                &|| file.write_at(0, b"later", true).unwrap(),
+                &|| scene.reset_in_place(reset),
                 &|| {
                     tolerate(scene.view.make("dir/other", NewKind::Regular, 0o644));
                 },

@@ -1,5 +1,7 @@
 //! Dropping changes of a live runtime.
 
+use std::collections::HashSet;
+
 use spfs_model::{Change, ChangeKind, Digest, MergedTree, NodeKind};
 use spfs_vfs::ResetReport;
 use spfs_vfs::api::Error;
@@ -30,7 +32,7 @@ impl LiveRuntime {
         self.set_view_editable(true)?;
         let report = match &options.stack {
             Some(stack) => self.restack(&mut state, stack),
-            None => self.reset_paths(&state, &patterns),
+            None => self.reset_paths(&state, &patterns, kernel),
         };
         // Even when it failed half-way.
         self.set_view_editable(editable)?;
@@ -45,26 +47,50 @@ impl LiveRuntime {
             name: self.name.clone(),
             source,
         })?;
-        Ok(report.restored as u64)
+        match report.failed {
+            Some(source) => Err(self.view_failed("reset", source)),
+            None => Ok(report.restored as u64),
+        }
     }
 
-    fn reset_paths(&self, state: &State, patterns: &Patterns) -> Result<ResetReport, LiveError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
+    fn reset_paths(
+        &self,
+        state: &State,
+        patterns: &Patterns,
+        kernel: &dyn Kernel,
+    ) -> Result<ResetReport, LiveError> {
+        let mut done = ResetReport::default();
+        for attempt in 1.. {
             let paths = if patterns.is_empty() {
                 vec![Vec::new()]
             } else {
                 meant(&self.changes(state, &NoContent)?, patterns)
             };
             if paths.is_empty() {
-                return Ok(ResetReport::default());
+                break;
             }
-            match self.view.reset(&paths, &state.stack.as_stack()) {
-                Err(Error::NotFound) if attempts < ATTEMPTS => {}
-                other => return other.map_err(|source| self.view_failed("reset", source)),
+            let stack = state.stack.as_stack();
+            let offers = self.view.offer_in_place(&paths, &stack);
+            let settled = match offers.files() {
+                [] => HashSet::new(),
+                files => kernel.give_back(files),
+            };
+            let given_back = offers.end(&settled);
+            let failed = match self.view.reset_rest(&paths, &stack, &given_back) {
+                Ok(report) => {
+                    done.restored += report.restored;
+                    done.invalidate.extend(report.invalidate);
+                    report.failed
+                }
+                Err(error) => Some(error),
+            };
+            if !matches!(failed, Some(Error::NotFound)) || attempt == ATTEMPTS {
+                // The kernel is told what was done in any case.
+                done.failed = failed;
+                break;
             }
         }
+        Ok(done)
     }
 
     fn restack(&self, state: &mut State, stack: &[Digest]) -> Result<ResetReport, LiveError> {

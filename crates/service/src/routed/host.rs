@@ -197,7 +197,9 @@ impl RoutedHost {
             return Err(error.into());
         }
         let (session, router) = (Arc::clone(&self.session), self.router.clone());
-        let view = Arc::new(RoutedView::new(Arc::clone(&live), id, session, router, lock));
+        let mountpoint = self.mountpoint.clone();
+        let view = RoutedView::new(Arc::clone(&live), id, session, router, mountpoint, lock);
+        let view = Arc::new(view);
         self.views.lock().by_name.insert(name.to_string(), Arc::clone(&view));
         if self.router.members(id) == 0 {
             // Its end was told before the view could be found.

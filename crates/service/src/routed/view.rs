@@ -1,6 +1,8 @@
 //! A runtime among others in one mount.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,9 +14,10 @@ use spfs_runtime::control::{
 };
 use spfs_runtime::{FolderLock, Kernel, LiveRuntime, ModeError};
 use spfs_vfs::api::Ino;
-use spfs_vfs::{Invalidation, View};
+use spfs_vfs::{Invalidation, Offer, View};
 
 use crate::failure::{Failure, chain};
+use crate::give_back::{Place, give_back};
 use crate::mounted::told;
 use crate::router::Router;
 use crate::serve::Control;
@@ -25,7 +28,6 @@ pub(super) struct RoutedView {
     pub(super) live: Arc<LiveRuntime>,
     pub(super) id: ViewId,
     kernel: KernelOfView,
-    router: Router<View>,
     /// Given back when the runtime ends; held while it does.
     lock: Mutex<Option<FolderLock>>,
 }
@@ -35,6 +37,8 @@ pub(super) struct RoutedView {
 struct KernelOfView {
     session: Arc<Session<Router<View>>>,
     id: ViewId,
+    router: Router<View>,
+    mountpoint: PathBuf,
 }
 
 impl RoutedView {
@@ -43,10 +47,11 @@ impl RoutedView {
         id: ViewId,
         session: Arc<Session<Router<View>>>,
         router: Router<View>,
+        mountpoint: PathBuf,
         lock: FolderLock,
     ) -> Self {
-        let kernel = KernelOfView { session, id };
-        Self { live, id, kernel, router, lock: Mutex::new(Some(lock)) }
+        let kernel = KernelOfView { session, id, router, mountpoint };
+        Self { live, id, kernel, lock: Mutex::new(Some(lock)) }
     }
 
     /// Takes the view from everybody and ends the runtime: a transient one is removed. When it
@@ -57,7 +62,7 @@ impl RoutedView {
         if let Err(error) = self.live.quiesce(&self.kernel) {
             tracing::warn!("{}", chain(&error));
         }
-        self.router.remove(self.id);
+        self.kernel.router.remove(self.id);
         if let Err(error) = self.kernel.session.forget_view(self.id).wait() {
             tracing::warn!(%error, "the kernel may remember a view that is gone");
         }
@@ -70,8 +75,8 @@ impl RoutedView {
 impl Control for RoutedView {
     fn status(&self) -> Result<LiveStatus, Failure> {
         Ok(LiveStatus {
-            roots: self.router.roots(self.id),
-            members: self.router.members(self.id) as u64,
+            roots: self.kernel.router.roots(self.id),
+            members: self.kernel.router.members(self.id) as u64,
             ..self.live.status()
         })
     }
@@ -106,6 +111,22 @@ impl Kernel for KernelOfView {
         // The kernel writes the pages of an inode before it forgets them.
         let what = inodes.iter().copied().map(spfs_fuse::Invalidation::Inode).collect();
         self.session.notifier().send(self.id, what).wait()
+    }
+
+    fn give_back(&self, offers: &[Offer]) -> HashSet<Ino> {
+        // Where the kernel caches no writes of ours, as on macOS, nothing helps it to a size.
+        if !spfs_sys::mount::HAS_NAMESPACES {
+            return HashSet::new();
+        }
+        let (path, joins) = match self.session.root_of(self.id) {
+            Some(root) => (self.mountpoint.join(root), false),
+            None => (self.mountpoint.clone(), true),
+        };
+        let known = |pid| match joins {
+            true => self.router.join(pid, self.id).map_err(io::Error::other),
+            false => Ok(()),
+        };
+        give_back(&Place::Directory(&path, &known), self.id, offers)
     }
 
     fn invalidate(&self, what: Vec<Invalidation>) -> io::Result<()> {

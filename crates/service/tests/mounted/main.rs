@@ -14,6 +14,8 @@ mod life;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
+mod reset;
+#[cfg(target_os = "linux")]
 mod routed;
 #[cfg(target_os = "linux")]
 mod service;
@@ -24,7 +26,7 @@ mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    harness::main(&[life::TESTS, work::TESTS, routed::TESTS].concat())
+    harness::main(&[life::TESTS, work::TESTS, reset::TESTS, routed::TESTS].concat())
 }
 
 /// Runtimes have no mounts of their own there.

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
+use std::path::Path;
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -24,6 +25,17 @@ pub(crate) fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) ->
         }
         result => result,
     }
+}
+
+pub(crate) fn zero_all(file: &File, len: u64) -> io::Result<()> {
+    fallocate(file, FallocateFlags::ZERO_RANGE, 0, len)
+}
+
+pub(crate) fn open_beneath(dir: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let open = || rustix::fs::openat2(dir, path, flags, Mode::empty(), how);
+    Ok(File::from(retry_on_intr(open)?))
 }
 
 fn size_flag(keep_size: bool) -> FallocateFlags {

@@ -43,6 +43,10 @@ pub(crate) fn enter_private_namespace() -> Result<Namespaces, MountError> {
     Ok(made)
 }
 
+pub(crate) fn copy_namespace() -> Result<(), MountError> {
+    unshare(UnshareFlags::NEWNS)
+}
+
 fn namespace(step: &'static str) -> impl Fn(io::Error) -> MountError {
     move |source| MountError::Namespace { step, source }
 }

@@ -35,6 +35,14 @@ pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
+pub(crate) fn zero_all(_file: &File, _len: u64) -> io::Result<()> {
+    Err(Errno::NOTSUP.into())
+}
+
+pub(crate) fn open_beneath(_dir: &File, _path: &std::path::Path) -> io::Result<File> {
+    Err(Errno::NOTSUP.into())
+}
+
 fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
     let zeros = [0; BLOCK_BYTES as usize];
     let mut at = start;

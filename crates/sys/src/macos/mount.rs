@@ -170,6 +170,10 @@ pub(crate) fn processes_in_mount_namespace(_id: &str) -> io::Result<Vec<u32>> {
     Err(unsupported(NO_NAMESPACES))
 }
 
+pub(crate) fn copy_namespace() -> Result<(), MountError> {
+    Err(MountError::Namespace { step: "unshare", source: unsupported(NO_NAMESPACES) })
+}
+
 pub(crate) fn join_namespaces(pid: u32, _expected: Option<&str>) -> Result<(), MountError> {
     join_mount_namespace(pid)
 }

@@ -263,8 +263,11 @@ impl Content {
     fn truncate_to_nothing(&mut self, ino: Ino, store: &Store) -> Result<()> {
         let upper = store.upper()?;
         let shared = self.stored.take().is_some_and(|stored| stored.shared);
+        // What a sync has made safe stays on the disk until the journal, there, says otherwise.
+        let is_safe = self.is_safe();
         if let Source::Whole { id } = &self.source
             && !shared
+            && !is_safe
         {
             let file = upper.file(*id)?;
             file.set_len(0).map_err(|e| Error::scratch("set a length", e))?;

@@ -17,8 +17,9 @@ impl Namespace {
     }
 
     /// Puts a lower inode back at its own place, as the lower tree has it. A directory gets
-    /// everything back that is below it there (`whole`), or is empty.
-    pub(crate) fn restore_lower(&mut self, ino: Ino, whole: bool, now: Timestamp) -> Result<()> {
+    /// everything back that is below it there (`whole`), or is empty. Returns how many inodes came
+    /// back below it.
+    pub(crate) fn restore_lower(&mut self, ino: Ino, whole: bool, now: Timestamp) -> Result<usize> {
         let dir = self.lower.parent(ino).ok_or(Error::Stale)?;
         let lower = self.lower.node(ino).ok_or(Error::Stale)?;
         let (name, file_type) = (Box::<[u8]>::from(lower.name), lower.file_type);
@@ -27,10 +28,12 @@ impl Namespace {
             return Err(Error::Exists);
         }
         self.nodes.remove(&ino);
+        self.orphans.remove(&ino);
         self.gone.remove(&ino);
         self.changed.remove(&ino);
+        let mut revived = 0;
         if whole && file_type == FileType::Directory {
-            self.revive_below(ino);
+            revived = self.revive_below(ino);
         }
         if file_type == FileType::Directory && !whole {
             let node = self.touch(ino)?;
@@ -39,27 +42,24 @@ impl Namespace {
             }
         }
         self.listing_mut(dir)?.0.insert(&name, ino, file_type);
-        self.listing_changed(dir, now)
+        self.listing_changed(dir, now)?;
+        Ok(revived)
     }
 
-    /// What was removed below a lower directory is there again, as the lower tree has it.
-    fn revive_below(&mut self, dir: Ino) {
-        let lower = &self.lower;
-        let is_below = |ino: &Ino| {
-            std::iter::successors(Some(*ino), |ino| lower.parent(*ino).filter(|up| up != ino))
-                .any(|up| up == dir)
-        };
-        let orphans: Vec<Ino> = self
-            .nodes
-            .iter()
-            .filter(|(ino, node)| node.is_orphan() && is_below(ino))
-            .map(|(ino, _)| *ino)
-            .collect();
-        self.gone.retain(|ino| !is_below(ino));
-        for ino in orphans {
-            self.nodes.remove(&ino);
-            self.changed.remove(&ino);
+    /// What was removed below a lower directory is there again, as the lower tree has it. Costs what
+    /// was removed and the depth of the tree. Returns how many inodes that were.
+    fn revive_below(&mut self, dir: Ino) -> usize {
+        let mut revived = 0;
+        for level in self.lower.levels_below(dir) {
+            let level = Ino(level.start)..Ino(level.end);
+            revived += self.gone.extract_if(level.clone(), |_| true).count();
+            for ino in self.orphans.extract_if(level, |_| true) {
+                self.nodes.remove(&ino);
+                self.changed.remove(&ino);
+                revived += 1;
+            }
         }
+        revived
     }
 
     /// Makes a link whose target is a payload of the layers.
@@ -83,6 +83,7 @@ impl Namespace {
     /// kernel still holds of the old tree stays readable as it was.
     pub(crate) fn exchange_lower(&mut self, tree: Arc<MergedTree>) {
         self.nodes.clear();
+        self.orphans.clear();
         self.gone.clear();
         self.changed.clear();
         self.next = self.lower.push(self.next, tree);

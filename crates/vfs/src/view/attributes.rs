@@ -70,6 +70,9 @@ impl View {
             let namespace = self.namespace.read();
             (namespace.cell(ino)?, Held::one(self, ino))
         };
+        if size == 0 && cell.with(|content| content.size > 0 && content.is_safe()) {
+            self.replacing.add(Arc::clone(&cell));
+        }
         self.content_done(&cell, cell.truncate(&self.store, size, now))
     }
 

@@ -17,7 +17,7 @@ use spfs_model::{BlobEntry, Digest, Live, Name, NameBuf, Position};
 use crate::api::{Cookie, Error, FileType, Ino};
 use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
 use crate::journal::Record;
-use crate::namespace::{AttrChange, Body, Namespace, Target};
+use crate::namespace::{AttrChange, Body, Namespace, Target, TouchedAbove};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, on_deep_stack, parallelism, rank, together};
 
@@ -275,7 +275,7 @@ impl Commit<'_> {
         self.stack.committed.push(layer);
         // Scratch files go only after the journal says on the disk that nobody needs them.
         obsolete.into_iter().for_each(|id| upper.remove(id));
-        upper.sync_journal()
+        self.view.sync_journal(upper)
     }
 }
 
@@ -324,7 +324,7 @@ struct Walk<'a> {
     namespace: &'a Namespace,
     spine: HashSet<Ino>,
     jobs: HashMap<Ino, CommitJob>,
-    touched_above: Option<HashSet<Ino>>,
+    touched_above: Option<TouchedAbove>,
     leave_out: LeaveOut<'a>,
     left_out: &'a mut Vec<Ino>,
 }
@@ -390,7 +390,7 @@ impl Walk<'_> {
 
     fn subdirectory(&mut self, ino: Ino, moved: bool) -> Result<Item, CommitError> {
         match self.as_lower(ino) {
-            Some(position) if moved && !self.touched_above().contains(&ino) => {
+            Some(position) if moved && !self.touched_above().contains(ino) => {
                 Ok(Item::Lower(position))
             }
             _ => self.directory(ino, moved),
@@ -413,23 +413,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The lower directories with touched inodes below them: their position in the lower tree does
-    /// not tell what they hold.
-    fn touched_above(&mut self) -> &HashSet<Ino> {
-        self.touched_above.get_or_insert_with(|| {
-            let lower = self.namespace.lower();
-            let mut above = HashSet::new();
-            for (ino, _) in self.namespace.nodes() {
-                let mut at = ino;
-                while let Some(parent) = lower.parent(at).filter(|parent| *parent != at) {
-                    if !above.insert(parent) {
-                        break;
-                    }
-                    at = parent;
-                }
-            }
-            above
-        })
+    fn touched_above(&mut self) -> &TouchedAbove {
+        self.touched_above.get_or_insert_with(|| self.namespace.touched_above())
     }
 
     fn file(&mut self, ino: Ino) -> Result<Item, CommitError> {

@@ -114,6 +114,10 @@ impl File for OpenFile {
             return Err(Error::ReadOnly);
         }
         let _recording = self.view.recording.read();
+        let upper = self.view.store.upper()?;
+        if self.view.gives_back(&self.cell, (offset, len), how, upper) {
+            return upper.journal.flush();
+        }
         let now = self.view.clock.now();
         self.finish(self.cell.allocate(&self.view.store, offset, len, how, now))
     }

@@ -167,7 +167,7 @@ impl Replay {
                 namespace.rename(from, to, replace, time)?;
             }
             Record::Restore { ino, whole, time } => {
-                namespace.restore_lower(Ino(ino), whole, time)?;
+                namespace.restore_lower(Ino(ino), whole, time).map(drop)?;
             }
             Record::Attributes { ino, change } => namespace.change_attributes(Ino(ino), &change)?,
             Record::Xattr { ino, name, value: Some(value), time } => {

@@ -11,11 +11,16 @@ use spfs_model::{Digest, MergedTree, Name, NameBuf, NodeKind, Stack};
 use crate::api::{Cookie, Error, FileType, Ino, New, NewKind, Owner, Remove, Result, Timestamp};
 use crate::cell::Source;
 use crate::journal::{CreateKind, Record};
-use crate::namespace::{AttrChange, Namespace, Target};
+use crate::namespace::{AttrChange, Namespace, Target, TouchedAbove};
 use crate::scratch::ScratchId;
 use crate::store::Upper;
 
 use super::View;
+
+mod in_place;
+
+pub(super) use in_place::Offered;
+pub use in_place::{GivenBack, Offer, Offers, WHOLE_FILE};
 
 /// What the kernel must forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +52,38 @@ pub struct ResetReport {
     pub restored: usize,
     /// What the kernel must forget.
     pub invalidate: Vec<Invalidation>,
+    /// How many names and inodes were looked at, the measure of what it cost: at most a few for
+    /// each one that is touched, and for each name in a directory that has one below.
+    pub steps: usize,
+    /// What stopped it half-way, or [`Error::NotFound`] for paths that neither the view nor the
+    /// layers have. All else that is said here is so nevertheless.
+    pub failed: Option<Error>,
+}
+
+impl ResetReport {
+    /// Whether there is nothing to say but a failure.
+    fn is_empty(&self) -> bool {
+        self.restored == 0 && self.invalidate.is_empty()
+    }
 }
 
 impl View {
     /// Puts paths back to what `stack` has: the current one, that is the base and what was committed
     /// on it. Paths are relative to the root; the empty path means everything.
     pub fn reset(&self, paths: &[Vec<u8>], stack: &Stack<'_>) -> Result<ResetReport> {
+        self.reset_rest(paths, stack, &GivenBack::default())
+    }
+
+    /// As [`View::reset`], after files have been given their content back ([`Offers::end`]).
+    ///
+    /// # Errors
+    /// When nothing has changed; a failure after something has is in the report.
+    pub fn reset_rest(
+        &self,
+        paths: &[Vec<u8>],
+        stack: &Stack<'_>,
+        given_back: &GivenBack,
+    ) -> Result<ResetReport> {
         let upper = self.require_editable()?;
         let _changing = self.changing.lock();
         let recording = self.recording.read();
@@ -61,6 +92,9 @@ impl View {
             let mut namespace = self.namespace.write();
             let everything = paths.iter().any(Vec::is_empty);
             let mut reset = Reset {
+                touched_above: None,
+                given_back,
+                rewritten: Vec::new(),
                 namespace: &mut namespace,
                 upper,
                 stack,
@@ -69,20 +103,28 @@ impl View {
                 orphans: BTreeSet::new(),
                 obsolete: Vec::new(),
             };
-            for path in paths {
-                reset.path(path)?;
-            }
-            let Reset { report, orphans, obsolete, .. } = reset;
-            if everything {
+            let failed = reset.paths(paths);
+            let Reset { mut report, orphans, obsolete, touched_above, rewritten, .. } = reset;
+            report.steps += touched_above.map_or(0, |above| above.steps);
+            report.failed = failed.err();
+            if everything && report.failed.is_none() {
                 let generation = namespace.seal();
                 upper.record(&Record::Sealed { generation });
                 // Nothing differs from the stack any more.
                 namespace.committed(generation);
                 upper.record(&Record::Unchanged { generation });
+                // But for what was written since it had been given back.
+                for ino in rewritten {
+                    namespace.mark(ino)?;
+                    upper.record(&Record::Changed { ino: ino.0 });
+                }
             }
             (report, orphans, obsolete)
         };
-        upper.journal.flush()?;
+        let mut report = report;
+        if let Err(error) = upper.journal.flush() {
+            report.failed.get_or_insert(error);
+        }
         drop(recording);
         for id in obsolete {
             upper.remove(id);
@@ -90,7 +132,10 @@ impl View {
         for ino in orphans {
             self.reap(ino);
         }
-        Ok(report)
+        match report.failed.take() {
+            Some(error) if report.is_empty() => Err(error),
+            failed => Ok(ResetReport { failed, ..report }),
+        }
     }
 
     /// Stands on another stack from now on, without any change. Everything that is open goes on
@@ -134,6 +179,11 @@ fn list_root(namespace: &Namespace, report: &mut ResetReport) -> Result<()> {
 
 struct Reset<'a> {
     namespace: &'a mut Namespace,
+    /// What is touched below which directory: made when it is asked for first, and kept right.
+    touched_above: Option<TouchedAbove>,
+    given_back: &'a GivenBack,
+    /// Files that were written since they had been given back.
+    rewritten: Vec<Ino>,
     upper: &'a Upper,
     stack: &'a Stack<'a>,
     now: Timestamp,
@@ -153,6 +203,18 @@ struct Wanted {
 }
 
 impl Reset<'_> {
+    /// One that is missing does not keep the others from being reset.
+    fn paths(&mut self, paths: &[Vec<u8>]) -> Result<()> {
+        let mut missing = Ok(());
+        for path in paths {
+            match self.path(path) {
+                Err(Error::NotFound) => missing = Err(Error::NotFound),
+                other => other?,
+            }
+        }
+        missing
+    }
+
     fn path(&mut self, path: &[u8]) -> Result<()> {
         let mut live = Ino::ROOT;
         let mut stacked = Some(self.stack.root());
@@ -187,6 +249,7 @@ impl Reset<'_> {
             found.push((NameBuf::from(entry.name), (entry.ino, entry.file_type)));
             std::ops::ControlFlow::Continue(())
         })?;
+        self.report.steps += found.len();
         let found: std::collections::BTreeMap<_, _> = found.into_iter().collect();
         let mut wanted: std::collections::BTreeMap<_, _> = self
             .stack
@@ -195,6 +258,7 @@ impl Reset<'_> {
             .map(Wanted::from)
             .map(|wanted| (wanted.name.clone(), wanted))
             .collect();
+        self.report.steps += wanted.len();
         // Removals first: what is put back may have been moved to a name that goes.
         for (name, inode) in &found {
             if !wanted.contains_key(name) {
@@ -232,6 +296,18 @@ impl Reset<'_> {
                 if self.differs_below(ino) { self.directory(ino, &below) } else { Ok(()) }
             }
             (Some((ino, FileType::Regular)), Some(wanted))
+                if wanted.kind == NodeKind::File
+                    && self.given_back.is_settled(ino, wanted.digest) =>
+            {
+                self.restore_attributes(ino, wanted.mode)?;
+                self.count(true);
+                self.tell(Invalidation::Inode(ino));
+                if !self.has_content(ino, wanted.digest)? {
+                    self.rewritten.push(ino);
+                }
+                Ok(())
+            }
+            (Some((ino, FileType::Regular)), Some(wanted))
                 if wanted.kind == NodeKind::File && self.can_restore_in_place(ino, &wanted)? =>
             {
                 let attributes = self.restore_attributes(ino, wanted.mode)?;
@@ -260,9 +336,13 @@ impl Reset<'_> {
     }
 
     /// A kernel that caches writes believes its own size of a file it knows, whatever it is told;
-    /// so a file of another size comes back as another inode, and who has the old one open keeps
-    /// it, unlinked. The same goes for one name of several.
+    /// so a file of another size, which the kernel has not been asked to help with ([`in_place`]),
+    /// comes back as another inode, and who has the old one open keeps it, unlinked. The same goes
+    /// for one name of several.
     fn can_restore_in_place(&self, ino: Ino, wanted: &Wanted) -> Result<bool> {
+        if self.given_back.is_astray(ino) {
+            return Ok(false);
+        }
         let size = self.namespace.cell(ino)?.with(|content| content.size);
         let names = self.namespace.attr_of_names(ino)?.nlink;
         Ok(size == wanted.size && names == 1)
@@ -279,16 +359,22 @@ impl Reset<'_> {
     }
 
     /// An untouched lower directory, with nothing touched below, is what the layers have.
-    fn differs_below(&self, dir: Ino) -> bool {
-        let namespace = &self.namespace;
-        let lower = namespace.lower();
-        namespace.node(dir).is_some()
-            || namespace.nodes().any(|(ino, _)| {
-                std::iter::successors(Some(ino), |ino| {
-                    lower.parent(*ino).filter(|parent| parent != ino)
-                })
-                .any(|above| above == dir)
-            })
+    fn differs_below(&mut self, dir: Ino) -> bool {
+        self.namespace.node(dir).is_some() || self.touched_below(dir)
+    }
+
+    /// Something below a lower directory has been touched at some time. That may have been undone:
+    /// then looking closer finds nothing to do.
+    fn touched_below(&mut self, dir: Ino) -> bool {
+        let namespace = &*self.namespace;
+        self.touched_above.get_or_insert_with(|| namespace.touched_above()).contains(dir)
+    }
+
+    /// An inode may be touched from now on.
+    fn touches(&mut self, ino: Ino) {
+        if let Some(above) = &mut self.touched_above {
+            above.add(self.namespace.lower(), ino);
+        }
     }
 
     /// Returns whether anything differed.
@@ -321,16 +407,19 @@ impl Reset<'_> {
 
     /// Returns whether anything differed.
     fn restore_content(&mut self, ino: Ino, wanted: &Wanted) -> Result<bool> {
-        let cell = self.namespace.cell(ino)?;
-        let same = cell.with(
-            |content| matches!(content.source, Source::Payload(digest) if digest == wanted.digest),
-        );
-        if same {
+        if self.has_content(ino, wanted.digest)? {
             return Ok(false);
         }
         self.assign_payload(ino, wanted)?;
         self.tell(Invalidation::Inode(ino));
         Ok(true)
+    }
+
+    fn has_content(&self, ino: Ino, wanted: Digest) -> Result<bool> {
+        Ok(self
+            .namespace
+            .cell(ino)?
+            .with(|content| matches!(content.source, Source::Payload(digest) if digest == wanted)))
     }
 
     fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
@@ -356,6 +445,8 @@ impl Reset<'_> {
         }
         let what = if directory { Remove::Directory } else { Remove::File };
         self.orphans.extend(self.namespace.remove(dir, name.as_name(), what, self.now)?);
+        self.report.steps += 1;
+        self.touches(child);
         let time = self.now;
         let removed = name.as_bytes().to_vec();
         self.upper.record(&Record::Remove { dir: dir.0, name: removed, directory, time });
@@ -386,7 +477,9 @@ impl Reset<'_> {
         let time = self.now;
         self.orphans.remove(&ino);
         let whole = wanted.dir.is_none() || !self.touched_below(ino);
-        self.namespace.restore_lower(ino, whole, time)?;
+        self.report.steps += 1 + self.namespace.restore_lower(ino, whole, time)?;
+        // Its directory has a listing of its own now, and an empty one in place of `whole` is one.
+        self.touches(ino);
         self.upper.record(&Record::Restore { ino: ino.0, whole, time });
         self.tell(Invalidation::Inode(ino));
         self.restore_attributes(ino, wanted.mode)?;
@@ -401,17 +494,6 @@ impl Reset<'_> {
         self.namespace.node(ino)?;
         let cell = self.namespace.cell(ino).ok()?;
         cell.with(|content| content.source.scratch_id())
-    }
-
-    fn touched_below(&self, dir: Ino) -> bool {
-        let lower = self.namespace.lower();
-        self.namespace.nodes().any(|(ino, _)| {
-            ino != dir
-                && std::iter::successors(Some(ino), |ino| {
-                    lower.parent(*ino).filter(|parent| parent != ino)
-                })
-                .any(|above| above == dir)
-        })
     }
 
     fn attach_new(&mut self, dir: Ino, wanted: &Wanted) -> Result<()> {

@@ -24,12 +24,16 @@ impl View {
         };
         // Whether the cell is in `unsynced` or not: another sync may have taken it and not be done. It
         // stays there, so that a compaction, which says what is durable, waits for this in turn.
-        if let Err(error) = cell.sync_data(upper) {
+        self.sync_content(cell, upper)?;
+        self.sync_journal(upper)
+    }
+
+    /// Makes the bytes of one file durable; that they count is recorded.
+    pub(super) fn sync_content(&self, cell: &Arc<FileCell>, upper: &Upper) -> Result<()> {
+        cell.sync_data(upper).inspect_err(|_| {
             cell.needs_sync();
             self.needs_sync(cell);
-            return Err(error);
-        }
-        upper.sync_journal()
+        })
     }
 
     /// Makes everything durable.
@@ -47,7 +51,7 @@ impl View {
             self.unsynced.lock().extend(cells);
             return Err(error);
         }
-        upper.sync_journal()?;
+        self.sync_journal(upper)?;
         upper.tidy();
         Ok(())
     }
