@@ -5,10 +5,11 @@ use std::path::Path;
 use spfs_model::Digest;
 use spfs_runtime::{MountBackend, NewRuntime, RuntimeStatus};
 use spfs_sys::process::End;
+use spfs_testkit::environment::is_root;
 use spfs_testkit::ops::Rng;
+use spfs_testkit::program::{Test, say};
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, is_ordinary_user, say};
 use crate::helpers::DO_NOT_ENTER;
 use crate::world::{LIMIT, World, outcome};
 
@@ -241,7 +242,7 @@ fn nested() {
     assert_eq!(inside.finish(), "file\ninner\nouter\n");
     world.vanishes("inner");
     world.vanishes("outer");
-    if is_ordinary_user() {
+    if !is_root() {
         // For them the outer runtime ends no earlier than the inner one.
         return;
     }

@@ -6,7 +6,7 @@
 #![cfg_attr(target_os = "linux", expect(clippy::unwrap_used, reason = "a failed test is to panic"))]
 
 #[cfg(target_os = "linux")]
-mod harness;
+mod around;
 #[cfg(target_os = "linux")]
 mod helpers;
 #[cfg(target_os = "linux")]
@@ -24,7 +24,7 @@ mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    harness::main(&[life::TESTS, work::TESTS, routed::TESTS].concat())
+    around::main(&[life::TESTS, work::TESTS, routed::TESTS].concat())
 }
 
 /// Runtimes have no mounts of their own there.

@@ -9,9 +9,9 @@ use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles, ResetOptions}
 use spfs_service::{Client, ClientError, FailureCode, MountRequest, Wanted};
 use spfs_sys::process::End;
 use spfs_testkit::environment::NOBODY;
+use spfs_testkit::program::{Test, say};
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, say};
 use crate::service::{Orphan, ROOTS, Service, Shell, daemon, spfs_fuse};
 use crate::world::{LIMIT, outcome};
 

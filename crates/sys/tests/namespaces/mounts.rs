@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use spfs_sys::mount::{self, FuseMount, MountError};
+use spfs_testkit::program::{As, Helper, Running, Test, hear, run, say};
 
-use crate::harness::{As, Helper, Running, Test, hear, run, say};
 use crate::spaces::{folder, for_both, mount_tmpfs, path};
 
 pub(crate) const TESTS: &[Test] = &[
