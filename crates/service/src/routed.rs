@@ -51,8 +51,8 @@ pub(crate) enum RoutedError {
     Folder { root: PathBuf, source: io::Error },
     #[error("a service for {} is running already; see 'spfs-fuse status'", root.display())]
     Running { root: PathBuf },
-    #[error("{} is served already by a process of uid {owner}", mountpoint.display())]
-    Mounted { mountpoint: PathBuf, owner: u32 },
+    #[error("{} is served already by a process of {owner}", mountpoint.display())]
+    Mounted { mountpoint: PathBuf, owner: String },
     #[error("cannot use {} as mount point{hint}", mountpoint.display())]
     Mountpoint { mountpoint: PathBuf, hint: &'static str, source: io::Error },
     #[error("cannot look at the mounts of this machine")]

@@ -67,6 +67,14 @@ pub fn parent(pid: u32) -> io::Result<u32> {
     Ok(describe(pid)?.parent)
 }
 
+/// Returns the effective user of a process.
+///
+/// # Errors
+/// As [`describe`].
+pub fn user(pid: u32) -> io::Result<u32> {
+    platform::process::user(pid)
+}
+
 /// Returns whether this very process still runs. A zombie does not.
 pub fn alive(id: ProcessId) -> bool {
     identify(id.pid).is_ok_and(|found| found == id)

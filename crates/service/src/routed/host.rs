@@ -252,6 +252,7 @@ impl Host for RoutedHost {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Failure::new(FailureCode::Busy, "this service is ending"));
         }
+        check_user(options.root_pid)?;
         let name = match options.runtime {
             WhichRuntime::Served => {
                 let name = options.name.as_deref().unwrap_or_default();
@@ -350,6 +351,20 @@ fn refuse_live_layers(live: &LiveRuntime) -> Result<(), Failure> {
     }
     let text = format!("runtime {} has live layers, which a service cannot show", live.name());
     Err(Failure::new(FailureCode::Unsupported, text))
+}
+
+/// Only processes of the service's own user see its views: a view for another one would be of no
+/// use to anybody.
+fn check_user(pid: u32) -> Result<(), Failure> {
+    let own = spfs_sys::ids::euid();
+    let user = spfs_sys::process::user(pid).map_err(|_| {
+        Failure::new(FailureCode::Invalid, RouteError::NoProcess { pid }.to_string())
+    })?;
+    if user == own {
+        return Ok(());
+    }
+    let text = format!("process {pid} belongs to uid {user}: this service is for uid {own} alone");
+    Err(Failure::new(FailureCode::Denied, text))
 }
 
 fn parse_name(name: &str) -> Result<RuntimeName, Failure> {

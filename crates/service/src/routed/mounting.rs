@@ -93,6 +93,14 @@ impl Drop for ServiceMount {
     }
 }
 
+/// A user as people know him.
+fn user(uid: u32) -> String {
+    match spfs_sys::ids::user_name(uid) {
+        Some(name) => format!("{} (uid {uid})", name.display()),
+        None => format!("uid {uid}"),
+    }
+}
+
 /// Takes away what a service that was killed has left at the mount point, and refuses one that
 /// lives.
 pub(super) fn release(mountpoint: &Path) -> Result<(), RoutedError> {
@@ -118,7 +126,7 @@ pub(super) fn release(mountpoint: &Path) -> Result<(), RoutedError> {
     match mount::mount_at(mountpoint).map_err(table)? {
         Some(entry) if entry.is_fuse() => Err(RoutedError::Mounted {
             mountpoint: mountpoint.to_owned(),
-            owner: entry.owner.unwrap_or_default(),
+            owner: entry.owner.map_or_else(|| "somebody".to_owned(), user),
         }),
         _ => Ok(()),
     }

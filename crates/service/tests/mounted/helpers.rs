@@ -33,6 +33,7 @@ pub(crate) const HELPERS: &[Helper] = &[
         other => panic!("{other:?}"),
     }),
     ("spfs", |arguments| inside(&arguments[0], &words(&arguments[1..]))),
+    ("call_all", |arguments| crate::users::call_all(&arguments[0])),
     ("load", |arguments| match &words(arguments)[..] {
         [id, dir, how] => crate::load::work(id, Path::new(dir), crate::load::Until::parse(how)),
         other => panic!("{other:?}"),

@@ -18,13 +18,15 @@ mod routed;
 #[cfg(target_os = "linux")]
 mod service;
 #[cfg(target_os = "linux")]
+mod users;
+#[cfg(target_os = "linux")]
 mod work;
 #[cfg(target_os = "linux")]
 mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    around::main(&[life::TESTS, work::TESTS, routed::TESTS].concat())
+    around::main(&[life::TESTS, work::TESTS, routed::TESTS, users::TESTS].concat())
 }
 
 /// Runtimes have no mounts of their own there.

@@ -246,7 +246,7 @@ fn other_users() {
         // A process of the view that becomes somebody else.
         let script = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups ls -A $M");
         assert_eq!(shell.says(&format!("{script}; echo end")), "end");
-        let socket = service.settings.socket();
+        let socket = service.socket();
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         // What keeps others out in the first place must not hide what is tested here.
         let open = |path: &Path, mode| {
@@ -355,7 +355,7 @@ fn second_service() {
     drop(spfs_repo::Repository::create(other.path("third")).unwrap());
     let done = outcome(command.arg("--mountpoint").arg(&service.mountpoint));
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains("is served already by a process of uid 0"), "{}", done.err);
+    assert!(done.err.contains("is served already by a process of root (uid 0)"), "{}", done.err);
     assert!(service.is_mounted() && other.is_mounted());
 }
 
@@ -467,7 +467,7 @@ fn program() {
     let nothing = spfs_fuse(&service, &["unmount", "--root-process", &pid]);
     assert!(nothing.err.contains("was given no view"), "{nothing:?}");
     assert_eq!(spfs_fuse(&service, &["shutdown"]).code, Some(0));
-    assert!(wait_until(LIMIT, || !service.is_mounted() && !service.settings.socket().exists()));
+    assert!(wait_until(LIMIT, || !service.is_mounted() && !service.socket().exists()));
     let nobody = spfs_fuse(&service, &["status"]);
     assert!(nobody.err.contains("no service is running"), "{nobody:?}");
     shell.end();

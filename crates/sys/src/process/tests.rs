@@ -34,6 +34,21 @@ fn the_parent_of_a_child_is_its_parent() {
 }
 
 #[test]
+fn the_user_of_a_process_is_known() {
+    let mut command = Command::new("/bin/cat");
+    let other = if crate::ids::euid() == 0 { 54_321 } else { crate::ids::euid() };
+    if crate::ids::euid() == 0 {
+        command.uid(other).current_dir("/");
+    }
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(user(child.id()).unwrap(), other);
+    assert_eq!(user(std::process::id()).unwrap(), crate::ids::euid());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(user(0).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
 fn a_zombie_does_not_live() {
     let mut child = waiting();
     let id = identify(child.id()).unwrap();
