@@ -21,7 +21,9 @@ mod routed;
 mod router;
 mod serve;
 mod settings;
+mod signals;
 mod start;
+mod volume;
 
 use std::io::Write;
 use std::process::ExitCode;

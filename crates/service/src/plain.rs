@@ -1,20 +1,25 @@
 //! The plain form: layers at a mount point of one's own, for everybody to read.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use spfs_fuse::{Session, Single, Volume};
+use spfs_fuse::Single;
 use spfs_model::EnvSpec;
 use spfs_vfs::View;
 use spfs_vfs::api::Owner;
+use tokio::sync::oneshot;
 
 use crate::args::{MountOption, PlainArguments};
-use crate::daemon::start_log;
+use crate::daemon::{start_log, start_thread};
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
 use crate::settings::{Defaults, Settings};
+use crate::signals::EndSignals;
 use crate::start::{Ready, ServiceLaunch, start};
+use crate::volume::ServedVolume;
 
 /// What is shown, and where.
 struct Plain<'a> {
@@ -74,9 +79,9 @@ impl Plain<'_> {
         // Names are for people; a process without one serves as well.
         drop(spfs_sys::process::set_name(DAEMON_NAME));
         match self.mount() {
-            Ok(session) => {
+            Ok(served) => {
                 ready.say();
-                session.wait().map_err(|error| chain(&error))
+                served.until_the_end()
             }
             Err(reason) => {
                 ready.tell(&reason);
@@ -85,7 +90,9 @@ impl Plain<'_> {
         }
     }
 
-    fn mount(&self) -> Result<Session<Single<View>>, String> {
+    fn mount(&self) -> Result<Served, String> {
+        // Before there is something to leave behind.
+        let end = EndOfMount::new().map_err(|error| chain(&error))?;
         let spec: EnvSpec = self.reference.parse().map_err(|error| chain(&error))?;
         spfs_sys::limits::raise_nofile();
         let runtimes = self.settings.runtimes().map_err(|error| chain(&error))?;
@@ -95,23 +102,57 @@ impl Plain<'_> {
                 spfs_runtime::view_of_layers(&runtimes, secondary, &stack, owner(self.options))
             })
             .map_err(|error| chain(&error))?;
-        mount_view(view, &self.mountpoint).map_err(|error| {
+        let options = spfs_fuse::Options { writeback: false, ..spfs_fuse::Options::default() };
+        let volume =
+            ServedVolume::new(&self.mountpoint, |device| spfs_fuse::serve(view, device, options));
+        let volume = volume.map_err(|error| {
             format!("cannot mount on {}: {}", self.mountpoint.display(), chain(&error))
-        })
+        })?;
+        Ok(Served { volume, end })
     }
 }
 
-fn mount_view(
-    view: std::sync::Arc<View>,
-    mountpoint: &Path,
-) -> std::io::Result<Session<Single<View>>> {
-    let (volume, device) = Volume::mount(mountpoint)?;
-    let options = spfs_fuse::Options { writeback: false, ..spfs_fuse::Options::default() };
-    let session = spfs_fuse::serve(view, device, options);
-    if session.is_err() {
-        drop(volume.unmount(true));
+/// What can end a mount beside the one who unmounts it.
+struct EndOfMount {
+    executor: tokio::runtime::Runtime,
+    signals: EndSignals,
+}
+
+impl EndOfMount {
+    fn new() -> io::Result<Self> {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = {
+            let _context = executor.enter();
+            EndSignals::new()?
+        };
+        Ok(Self { executor, signals })
     }
-    session
+}
+
+/// A mount that is served.
+struct Served {
+    volume: ServedVolume<Single<View>>,
+    end: EndOfMount,
+}
+
+impl Served {
+    /// Until it is unmounted, or a signal asks for the end: then it is unmounted here.
+    fn until_the_end(self) -> Result<(), String> {
+        let Self { volume, end: EndOfMount { executor, mut signals } } = self;
+        let (ended, unmounted) = oneshot::channel();
+        let session = Arc::clone(&volume.session);
+        start_thread("spfs-end", move || drop(ended.send(session.wait())))
+            .map_err(|error| chain(&error))?;
+        executor.block_on(async {
+            tokio::select! {
+                end = unmounted => match end {
+                    Ok(end) => end.map_err(|error| chain(&error)),
+                    Err(_) => Err("nobody waits for the end of the mount".to_owned()),
+                },
+                () = signals.received() => Ok(()),
+            }
+        })
+    }
 }
 
 /// Whose the files are: the last word counts, as with all mount options.

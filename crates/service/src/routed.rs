@@ -15,9 +15,8 @@ use spfs_repo::RepoError;
 use spfs_sys::lock::Lock;
 use spfs_sys::mount::MountError;
 use spfs_sys::process::System;
-use spfs_vfs::SYNC_PERIOD;
+use spfs_vfs::{SYNC_PERIOD, View};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{RootArgument, ServiceArguments};
@@ -27,14 +26,16 @@ use crate::launch::DAEMON_NAME;
 use crate::router::{Emptied, Router};
 use crate::serve::{self, Listener};
 use crate::settings::{Defaults, Settings};
+use crate::signals::EndSignals;
 use crate::start::{Ready, ServiceLaunch, start_service_with};
+use crate::volume::ServedVolume;
 
 mod host;
 mod mounting;
 mod view;
 
 use host::RoutedHost;
-use mounting::{ServiceMount, default_view, release};
+use mounting::{default_view, mount, release};
 
 /// Of the descriptors that this process may have, the router takes at most one of so many.
 const FOLLOW_SHARE: u64 = 4;
@@ -136,13 +137,13 @@ struct Service {
     host: Arc<RoutedHost>,
     executor: tokio::runtime::Runtime,
     events: Events,
-    mount: ServiceMount,
+    mount: ServedVolume<Router<View>>,
     socket: PathBuf,
     _lock: Lock,
 }
 
 struct Events {
-    signals: [Signal; 3],
+    signals: EndSignals,
     unmounted: oneshot::Receiver<()>,
     servers: Vec<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
     stop_servers: watch::Sender<bool>,
@@ -173,7 +174,7 @@ impl Service {
             RootArgument::Lookup => RootMode::Lookup,
             RootArgument::Link => RootMode::Link,
         };
-        let mount = ServiceMount::new(&mountpoint, router.clone(), mode)?;
+        let mount = mount(&mountpoint, router.clone(), mode)?;
         let socket = folder.join("control.sock");
         let (host, unsaved) = RoutedHost::new(
             runtimes,
@@ -231,7 +232,7 @@ impl Events {
     fn new(
         arguments: &ServiceArguments,
         host: &Arc<RoutedHost>,
-        mount: &ServiceMount,
+        mount: &ServedVolume<Router<View>>,
         told: Told,
         socket: &Path,
     ) -> Result<Self, RoutedError> {
@@ -269,22 +270,14 @@ impl Events {
                 }
             }),
         )?;
-        let signal = |kind| unix::signal(kind).map_err(thread);
-        let signals = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::quit())?,
-        ];
+        let signals = EndSignals::new().map_err(thread)?;
         Ok(Self { signals, unmounted, servers, stop_servers, _stop_syncing: stop_syncing })
     }
 
-    async fn wait_for_the_end(self, host: &RoutedHost) {
-        let [mut terminate, mut interrupt, mut quit] = self.signals;
+    async fn wait_for_the_end(mut self, host: &RoutedHost) {
         tokio::select! {
             _ = self.unmounted => tracing::warn!("the mount was taken away"),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
+            () = self.signals.received() => {}
             () = host.asked_to_end() => {}
         }
         host.stop();

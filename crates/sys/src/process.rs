@@ -124,6 +124,24 @@ pub fn end(id: ProcessId, how: End) -> io::Result<bool> {
     platform::process::end(id, how)
 }
 
+/// Returns whether this process ignores a signal, as whoever started it may have decided (nohup, or
+/// a shell for what it runs in the background).
+///
+/// # Errors
+/// `InvalidInput` when there is no such signal.
+pub fn ignores_signal(number: i32) -> io::Result<bool> {
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is changed, and the buffer is for exactly what is written to it.
+    let code = unsafe { libc::sigaction(number, std::ptr::null(), found.as_mut_ptr()) };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers and a function pointer that may be absent: zeros, and what was written,
+    // are values.
+    let found = unsafe { found.assume_init() };
+    Ok(found.sa_sigaction == libc::SIG_IGN)
+}
+
 /// Sets the name by which tools like `ps` and `top` list this process, where it is not the name of
 /// the executable. The kernel keeps 15 bytes of it.
 ///

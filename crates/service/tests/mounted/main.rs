@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 mod around;
 #[cfg(target_os = "linux")]
+mod ends;
+#[cfg(target_os = "linux")]
 mod helpers;
 #[cfg(target_os = "linux")]
 mod life;
@@ -26,7 +28,7 @@ mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    around::main(&[life::TESTS, work::TESTS, routed::TESTS, users::TESTS].concat())
+    around::main(&[life::TESTS, work::TESTS, routed::TESTS, ends::TESTS, users::TESTS].concat())
 }
 
 /// Runtimes have no mounts of their own there.

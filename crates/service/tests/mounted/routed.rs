@@ -24,7 +24,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("routed::a_view_is_given_once", given_once),
     ("routed::other_users_see_nothing_and_may_ask_nothing", other_users),
     ("routed::a_port_answers_the_user_of_the_service_alone", port),
-    ("routed::a_service_that_ends_leaves_nothing_but_durable_runtimes", clean_end),
     ("routed::a_killed_service_can_be_started_again", killed),
     ("routed::a_second_service_is_refused", second_service),
     ("routed::views_with_processes_come_and_go", churn),
@@ -277,40 +276,6 @@ fn port() {
     assert_eq!(done.code, Some(2));
     assert!(done.err.contains("other machines"), "{}", done.err);
     shell.end();
-}
-
-fn clean_end() {
-    enum Ends {
-        Asked,
-        Signal,
-    }
-    for (root, how) in [("lookup", Ends::Asked), ("link", Ends::Signal), ("lookup", Ends::Signal)] {
-        let mut service = Service::start(root);
-        let mut kept = service.shell("kept", &[]);
-        let mut transient = service.shell("transient", &[]);
-        kept.says("echo work > $M/file; exec 7> $M/open; cd $M");
-        transient.says("echo lost > $M/file");
-        service.client().for_runtime("kept").set_editable(true, true).unwrap();
-        match how {
-            Ends::Asked => {
-                let refused = service.client().shutdown(false).unwrap_err();
-                assert!(refused.to_string().contains("kept, transient"), "{refused}");
-                service.client().shutdown(true).unwrap();
-                assert_eq!(service.wait(), Some(0));
-            }
-            Ends::Signal => service.signal(End::Ask),
-        }
-        service.assert_gone();
-        assert!(!service.folder_of("transient").exists());
-        assert!(service.folder_of("kept").exists());
-        service.run(&[]);
-        let mut again = Shell::new(&service.mountpoint);
-        let runtime = Wanted::Existing("kept".to_owned());
-        service.client().mount(&MountRequest { root_pid: again.pid(), runtime }).unwrap();
-        assert_eq!(again.says("cat $M/file; ls $M"), "work file open");
-        again.end();
-        service.ends("kept");
-    }
 }
 
 fn killed() {

@@ -95,8 +95,12 @@ impl Service {
     /// Starts the service (again) and waits until it answers.
     pub(crate) fn run(&mut self, more: &[&str]) {
         let mut command = self.command();
-        let process = command.arg("--foreground").args(more).spawn().unwrap();
-        self.process = Some(process);
+        self.run_as(command.args(more));
+    }
+
+    /// The same with this command, to which it is added that it stays in the foreground.
+    pub(crate) fn run_as(&mut self, command: &mut Command) {
+        self.process = Some(command.arg("--foreground").spawn().unwrap());
         let socket = self.socket();
         assert!(wait_until(LIMIT, || Client::connect(&socket).is_ok()), "it does not answer");
     }

@@ -91,9 +91,10 @@ impl World {
     fn command(&self, name: &str, fresh: &str, editable: bool, script: &str) -> Command {
         let program = std::env::current_exe().unwrap().display().to_string();
         let prelude = format!("spfs() {{ {program} --helper spfs \"$@\"; }}\n");
-        let mut command = Command::new("/proc/self/exe");
+        // Whoever runs the tests may ignore some signals.
+        let mut command = Command::new("env");
         command
-            .args(["--helper", "start", name, fresh])
+            .args(["--default-signal", &program, "--helper", "start", name, fresh])
             .arg(if editable { "editable" } else { "read-only" })
             .args(["sh", "-c", &format!("{prelude}{script}")])
             .env(STORAGE, self.runtimes.root())

@@ -49,6 +49,14 @@ fn the_user_of_a_process_is_known() {
 }
 
 #[test]
+fn an_ignored_signal_is_known_as_such() {
+    // std lets every Rust program ignore SIGPIPE, and nobody ignores SIGCHLD for it.
+    assert!(ignores_signal(libc::SIGPIPE).unwrap());
+    assert!(!ignores_signal(libc::SIGCHLD).unwrap());
+    assert_eq!(ignores_signal(-1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
 fn a_zombie_does_not_live() {
     let mut child = waiting();
     let id = identify(child.id()).unwrap();
