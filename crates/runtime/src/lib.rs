@@ -22,7 +22,7 @@ pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountB
 pub use error::RuntimeError;
 pub use folder::{FolderLock, RuntimeFolder, create_service_folder, service_folder};
 pub use live::{Kernel, LiveError, LiveRuntime, ModeError, resolve, view_of_layers};
-pub use mount_points::MountPointError;
+pub use mount_points::{LiveShown, MountPointError};
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};
 pub use record::{Author, RecordConfig, RecordError, RecordStatus, RuntimeRecord, Unknown};

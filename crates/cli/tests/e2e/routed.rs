@@ -22,8 +22,8 @@ fn routed(world: &World, script: &str) -> Option<Outcome> {
         "{script}\n\
          while [ -n \"$(spfs runtime list -q)\" ]; do sleep 0.01; done\n\
          i=0; while [ $i -lt 2000 ] && ! {daemon} shutdown 2>/dev/null; do sleep 0.01; i=$((i+1)); done\n\
-         while grep -q ' /spfs fuse.spfs ' /proc/mounts; do sleep 0.01; done\n\
-         find {}/runtimes -name '*.sock'",
+         left() {{ grep ' /spfs fuse.spfs ' /proc/mounts; find {}/runtimes -name '*.sock'; }}\n\
+         i=0; while [ $i -lt 2000 ] && [ -n \"$(left)\" ]; do sleep 0.01; i=$((i+1)); done; left",
         world.storage().display()
     );
     let arguments = ["-m", "--propagation", "private", "sh", "-c", &script];
@@ -96,4 +96,52 @@ fn what_cannot_be_run_leaves_no_runtime() {
         done.stderr.contains("nothing") && done.stderr.contains("/no/such/program"),
         "{done:#?}"
     );
+}
+
+#[test]
+fn live_layers_are_shown_by_links() {
+    let world = World::new();
+    world.layer("base", &[("share/f", "f\n")]);
+    world.layer("other", &[("etc/g", "g\n")]);
+    let spec = "contents: [{src: docs, dest: share/docs}, {bind: conf, dest: conf}]\n";
+    let files = [("layer.spfs.yaml", spec), ("docs/a.txt", "live\n"), ("conf", "x=1\n")];
+    let live = world.directory("live", &files);
+    let inside = "cat /spfs/share/docs/a.txt /spfs/conf /spfs/share/f
+        echo changed > live/docs/a.txt; cat /spfs/share/docs/a.txt
+        echo new > /spfs/share/docs/new; echo mine > /spfs/share/mine
+        spfs diff
+        spfs commit platform -t suite --keep-editing
+        spfs reset --ref other; cat /spfs/conf /spfs/share/docs/new; ls /spfs/share /spfs/etc";
+    std::fs::write(world.path("work/inside.sh"), inside).unwrap();
+    let script = format!(
+        "spfs run --edit base+{0} -- sh inside.sh; cat live/docs/new; spfs ls -R suite
+         spfs run --no-edit {0} -- sh -c 'cat /spfs/conf; touch /spfs/x 2>/dev/null || echo refused'",
+        live.display()
+    );
+    let Some(done) = routed(&world, &script) else { return };
+    let shown = "live\nx=1\nf\nchanged\n~/spfs/share\n+/spfs/share/mine\n";
+    let after = "x=1\nnew\n/spfs/etc:\ng\n\n/spfs/share:\ndocs\n";
+    let outside = "new\n.:\nshare/  \n\n./share:\nf  mine  \n\nx=1\nrefused\n";
+    assert_eq!(done.stdout, format!("{shown}{after}{outside}"), "{done:#?}");
+}
+
+#[test]
+fn a_runtime_with_live_mounts_is_refused_and_one_with_links_runs_anywhere() {
+    let world = World::new();
+    let spec = "contents: [{bind: conf, dest: conf}]\n";
+    let live = world.directory("live", &[("layer.spfs.yaml", spec), ("conf", "x=1\n")]);
+    let script = format!(
+        "run='spfs run --keep-runtime --runtime-name'
+         env -u SPFS_TEST_ROUTED $run mounts {0} -- cat /spfs/conf
+         $run links {0} -- cat /spfs/conf
+         while spfs runtime list | grep -q running=true; do sleep 0.01; done
+         spfs run --rerun mounts -- cat /spfs/conf; echo $?
+         env -u SPFS_TEST_ROUTED spfs run --rerun links -- cat /spfs/conf
+         while spfs runtime list | grep -q running=true; do sleep 0.01; done
+         for name in mounts links; do spfs runtime remove --remove-durable $name; done",
+        live.display()
+    );
+    let Some(done) = routed(&world, &script) else { return };
+    assert_eq!(done.stdout, "x=1\nx=1\n1\nx=1\n", "{done:#?}");
+    assert!(done.stderr.contains("made for a mount of its own"), "{done:#?}");
 }

@@ -4,6 +4,7 @@ use spfs_vfs::api::{Access, File, FileType, New, NewKind, Remove, Replace};
 
 use super::*;
 use crate::control::{CommitKind, CommitOptions, Committed, MacosFiles, ResetOptions};
+use crate::mount_points::LiveShown;
 use crate::runtimes::{NewRuntime, Rerun};
 
 /// A kernel that remembers what it was told, and can refuse to become read-only.
@@ -53,6 +54,7 @@ fn fixture_with(change: impl FnOnce(NewRuntime) -> NewRuntime) -> Fixture {
         name: Some(name()),
         stack: Vec::new(),
         live: Vec::new(),
+        live_shown: LiveShown::default(),
         backend: MountBackend::FuseWithScratch,
         editable: true,
         durable: false,

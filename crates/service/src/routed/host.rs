@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak, mpsc};
 use parking_lot::Mutex;
 use spfs_fuse::{Session, ViewId};
 use spfs_model::EnvSpec;
-use spfs_runtime::{LiveRuntime, MountBackend, NewRuntime, RuntimeError, RuntimeName, Runtimes};
+use spfs_runtime::{
+    LiveRuntime, LiveShown, MountBackend, NewRuntime, RuntimeError, RuntimeName, Runtimes,
+};
 use spfs_vfs::View;
 use tokio::sync::Notify;
 
@@ -166,6 +168,7 @@ impl RoutedHost {
             name,
             stack,
             live: Vec::new(),
+            live_shown: LiveShown::default(),
             backend: MountBackend::FuseWithScratch,
             editable: options.editable,
             durable: false,
@@ -181,7 +184,7 @@ impl RoutedHost {
         let _starting = Starting::new(self, name)?;
         let lock = daemon::lock(&self.runtimes, name)?;
         let live = Arc::new(LiveRuntime::open(self.runtimes.clone(), name.clone())?);
-        refuse_live_layers(&live)?;
+        refuse_live_mounts(&live)?;
         let folder = live.folder();
         folder.remove_socket()?;
         std::os::unix::fs::symlink(&self.socket, folder.socket()).map_err(|source| {
@@ -343,13 +346,19 @@ impl Drop for Starting<'_> {
     }
 }
 
-/// What is shown of the host is mounted inside a runtime's own namespace, and this mount has none.
-fn refuse_live_layers(live: &LiveRuntime) -> Result<(), Failure> {
-    let layers = live.record().live_layers().map_err(RuntimeError::from)?;
-    if layers.is_empty() {
+/// A runtime that was made for a mount of its own has its live layers mounted in there, and this
+/// mount has no place for them: one that is made for a service has links.
+fn refuse_live_mounts(live: &LiveRuntime) -> Result<(), Failure> {
+    let record = live.record();
+    let layers = record.live_layers().map_err(RuntimeError::from)?;
+    if layers.is_empty() || record.config.live_shown == LiveShown::Links {
         return Ok(());
     }
-    let text = format!("runtime {} has live layers, which a service cannot show", live.name());
+    let text = format!(
+        "runtime {} was made for a mount of its own, in which its live layers are mounted; a \
+         service cannot show them: make a new runtime for it",
+        live.name()
+    );
     Err(Failure::new(FailureCode::Unsupported, text))
 }
 

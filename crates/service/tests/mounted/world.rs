@@ -8,7 +8,7 @@ use std::time::Duration;
 use spfs_model::Digest;
 use spfs_repo::{AnyRepository, Repository, commit_path};
 use spfs_runtime::{
-    MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeStatus, Runtimes,
+    LiveShown, MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeStatus, Runtimes,
 };
 use spfs_sys::process::{End, ProcessId};
 use spfs_testkit::wait_until;
@@ -65,6 +65,7 @@ impl World {
             name: Some(named(name)),
             stack: stack.to_vec(),
             live: Vec::new(),
+            live_shown: LiveShown::default(),
             backend: MountBackend::FuseWithScratch,
             editable: true,
             durable: false,
