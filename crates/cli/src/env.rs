@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use spfs_service::ServiceRoot;
+
 /// Name of the variable that holds the active runtime's name.
 pub(crate) const RUNTIME: &str = "SPFS_RUNTIME";
 
 /// Makes runtimes views of the one service, as they are where processes have no mounts of their
-/// own: for tests of that on Linux.
+/// own: for tests of that on Linux. `link` and `lookup` say what the root of its mount shows.
 const ROUTED: &str = "SPFS_TEST_ROUTED";
 
 /// What the process was started with.
@@ -68,6 +70,15 @@ impl Environment {
     /// Whether runtimes are views of the one service.
     pub(crate) fn is_routed(&self) -> bool {
         !spfs_sys::mount::HAS_NAMESPACES || self.value(ROUTED).is_some()
+    }
+
+    /// What the root of the one service shows.
+    pub(crate) fn service_root(&self) -> ServiceRoot {
+        match self.text(ROUTED) {
+            Some("link") => ServiceRoot::Link,
+            Some("lookup") => ServiceRoot::Lookup,
+            _ => ServiceRoot::default(),
+        }
     }
 
     /// The user's home directory.

@@ -139,8 +139,8 @@ pub(crate) struct ServiceArguments {
     #[arg(short, long)]
     pub(crate) foreground: bool,
     /// What the root shows: names that are looked up for each caller, or links
-    #[arg(long, value_enum, default_value_t = RootArgument::default())]
-    pub(crate) root: RootArgument,
+    #[arg(long, value_enum, default_value_t = ServiceRoot::default())]
+    pub(crate) root: ServiceRoot,
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
     /// The inherited descriptor on which it is told that the service is there.
@@ -150,14 +150,14 @@ pub(crate) struct ServiceArguments {
 
 /// What the root of the mount shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RootArgument {
+pub enum ServiceRoot {
     /// Names that are looked up for each caller
     Lookup,
     /// Links that lead each caller to his view
     Link,
 }
 
-impl Default for RootArgument {
+impl Default for ServiceRoot {
     /// Where system agents open programs by their path on behalf of others, these have to be the
     /// same for all.
     fn default() -> Self {

@@ -32,6 +32,7 @@ use clap::Parser;
 
 pub use address::Address;
 use args::Command;
+pub use args::ServiceRoot;
 pub use client::{Client, ClientError, Figures, MountRequest, ServiceStatus, Wanted};
 pub use failure::{Failure, FailureCode};
 pub use launch::{DAEMON_NAME, Launch, LaunchError, Started, start_runtime_daemon};

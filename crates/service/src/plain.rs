@@ -12,7 +12,7 @@ use spfs_vfs::View;
 use spfs_vfs::api::Owner;
 use tokio::sync::oneshot;
 
-use crate::args::{MountOption, PlainArguments};
+use crate::args::{MountOption, PlainArguments, ServiceRoot};
 use crate::daemon::{start_log, start_thread};
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
@@ -57,7 +57,8 @@ impl Plain<'_> {
         let program = spfs_sys::process::own_executable()
             .map_err(|error| format!("cannot tell where this program lies: {error}"))?;
         let (mountpoint, settings) = (self.mountpoint.as_path(), &self.settings);
-        let launch = ServiceLaunch { program: &program, mountpoint, settings };
+        let root = ServiceRoot::default();
+        let launch = ServiceLaunch { program: &program, mountpoint, root, settings };
         start(&launch, |ready| self.arguments(ready)).map_err(|error| chain(&error))
     }
 

@@ -19,7 +19,7 @@ use spfs_vfs::{SYNC_PERIOD, View};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{RootArgument, ServiceArguments};
+use crate::args::{ServiceArguments, ServiceRoot};
 use crate::daemon::start_log;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
@@ -83,9 +83,9 @@ fn in_background(arguments: &ServiceArguments, settings: &Settings) -> ExitCode 
         .map_err(|error| format!("cannot tell where this program lies: {error}"))
         .and_then(|program| {
             let mountpoint = absolute(&arguments.mountpoint);
-            let launch = ServiceLaunch { program: &program, mountpoint: &mountpoint, settings };
-            start_service_with(&launch, arguments.root, arguments.listen)
-                .map_err(|error| chain(&error))
+            let (program, mountpoint, root) = (&program, &mountpoint, arguments.root);
+            let launch = ServiceLaunch { program, mountpoint, root, settings };
+            start_service_with(&launch, arguments.listen).map_err(|error| chain(&error))
         });
     match started {
         Ok(()) => ExitCode::SUCCESS,
@@ -171,8 +171,8 @@ impl Service {
         let (router, emptied) = Router::start(uid, default_view(), Box::new(System), follow_max)
             .map_err(|source| RoutedError::Thread { source })?;
         let mode = match arguments.root {
-            RootArgument::Lookup => RootMode::Lookup,
-            RootArgument::Link => RootMode::Link,
+            ServiceRoot::Lookup => RootMode::Lookup,
+            ServiceRoot::Link => RootMode::Link,
         };
         let mount = mount(&mountpoint, router.clone(), mode)?;
         let socket = folder.join("control.sock");

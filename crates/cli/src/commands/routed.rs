@@ -69,8 +69,12 @@ fn mount(runtime: Wanted, context: &Context) -> Result<PathBuf> {
         CliError::failed("cannot tell where the program spfs lies").because(&source)
     })?;
     let settings = settings(context)?;
-    let launch =
-        ServiceLaunch { program: &program, mountpoint: Path::new(MOUNTPOINT), settings: &settings };
+    let launch = ServiceLaunch {
+        program: &program,
+        mountpoint: Path::new(MOUNTPOINT),
+        root: context.env.service_root(),
+        settings: &settings,
+    };
     let mut client = connect_or_start(&launch)?;
     let request = MountRequest { root_pid: std::process::id(), runtime };
     Ok(client.mount(&request)?.mountpoint.into())
