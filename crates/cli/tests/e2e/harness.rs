@@ -13,8 +13,8 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 pub(crate) use command::{Outcome, Spfs};
-pub(crate) use routed::ROUTED;
 use routed::Routed;
+pub(crate) use routed::{ROUTED, own_mounts};
 pub(crate) use session::Session;
 pub(crate) use tree::{LIST, assert_same_tree, list};
 
@@ -207,6 +207,16 @@ impl World {
     pub(crate) fn runtimes(&self) -> Vec<String> {
         let out = self.spfs(["runtime", "list", "-q"]).succeeds().stdout;
         out.lines().map(str::to_owned).collect()
+    }
+
+    /// What is left of runtimes in the storage; the folder of a service stays.
+    pub(crate) fn left_of_runtimes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.storage().join("runtimes")).into_iter().flatten();
+        let mut left: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        if self.routed.is_some() {
+            left.retain(|path| !path.ends_with("service#0"));
+        }
+        left
     }
 
     /// Processes with this world's path in their command line.

@@ -9,6 +9,15 @@ use super::wait_for;
 /// Asks for such worlds: the variable of the program, given to the tests.
 pub(crate) const ROUTED: &str = "SPFS_TEST_ROUTED";
 
+/// Whether runtimes have mounts of their own in these tests; says so when not.
+pub(crate) fn own_mounts(why: &str) -> bool {
+    let own = std::env::var_os(ROUTED).is_none();
+    if !own {
+        eprintln!("NOT TESTED with a service: {why}");
+    }
+    own
+}
+
 /// The namespace of a world; it goes with the value.
 #[derive(Debug)]
 pub(super) struct Routed {
