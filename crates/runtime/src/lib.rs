@@ -21,7 +21,7 @@ mod status;
 pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountBackend};
 pub use error::RuntimeError;
 pub use folder::{FolderLock, RuntimeFolder, create_service_folder, service_folder};
-pub use live::{Kernel, LiveError, LiveRuntime, ModeError, resolve, view_of_layers};
+pub use live::{Kernel, LiveError, LiveRuntime, ModeError, check_address, resolve, view_of_layers};
 pub use mount_points::{LiveShown, MountPointError};
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};

@@ -43,7 +43,7 @@ pub use start::{ServiceError, ServiceLaunch, connect_or_start, start_service};
 
 /// Runs the program `spfs-fuse` without a configuration: it is told everything.
 pub fn main() -> ExitCode {
-    main_with(&settings::none)
+    main_with(settings::NONE)
 }
 
 /// Runs the program `spfs-fuse`; `defaults` is asked for what no argument gives.

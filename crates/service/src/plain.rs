@@ -35,7 +35,7 @@ pub(crate) fn main(arguments: &PlainArguments, defaults: Defaults<'_>) -> ExitCo
         crate::report("say what to show and where: spfs-fuse REF MOUNTPOINT");
         return ExitCode::from(2);
     };
-    let done = Settings::new(&arguments.storage, defaults).and_then(|settings| {
+    let done = settings(arguments, defaults).and_then(|settings| {
         let mountpoint = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.clone());
         let plain = Plain { reference, mountpoint, options: &arguments.options, settings };
         if arguments.foreground {
@@ -67,7 +67,8 @@ impl Plain<'_> {
         let mut arguments: Vec<OsString> = vec!["--foreground".into(), "--ready".into()];
         arguments.push(ready.to_string().into());
         arguments.extend(self.settings.arguments());
-        for option in self.options {
+        // Remotes are among the settings already.
+        for option in self.options.iter().filter(|o| !matches!(o, MountOption::Remote(_))) {
             arguments.extend(["-o".into(), option.to_string().into()]);
         }
         arguments.extend(["--".into(), self.reference.into(), self.mountpoint.clone().into()]);
@@ -98,7 +99,9 @@ impl Plain<'_> {
         spfs_sys::limits::raise_nofile();
         let runtimes = self.settings.runtimes().map_err(|error| chain(&error))?;
         let secondary = &self.settings.secondary_repositories;
-        let view = spfs_runtime::resolve(&runtimes, secondary, &spec)
+        let with_tags = !self.options.contains(&MountOption::SecondaryTags(false));
+        let named_in = if with_tags { secondary.as_slice() } else { &[] };
+        let view = spfs_runtime::resolve(&runtimes, named_in, &spec)
             .and_then(|stack| {
                 spfs_runtime::view_of_layers(&runtimes, secondary, &stack, owner(self.options))
             })
@@ -156,11 +159,26 @@ impl Served {
     }
 }
 
+/// The settings, with the repositories that options name in front of the secondary ones.
+fn settings(arguments: &PlainArguments, defaults: Defaults<'_>) -> Result<Settings, String> {
+    let mut settings = Settings::new(&arguments.storage, defaults)?;
+    let mut remotes = Vec::new();
+    for option in &arguments.options {
+        if let MountOption::Remote(name) = option {
+            let address = (defaults.remote)(name)
+                .map_err(|reason| format!("cannot use remote={name}: {reason}"))?;
+            remotes.push(address);
+        }
+    }
+    settings.secondary_repositories.splice(..0, remotes);
+    Ok(settings)
+}
+
 /// Whose the files are: the last word counts, as with all mount options.
 fn owner(options: &[MountOption]) -> Owner {
     let own = Owner { uid: spfs_sys::ids::euid(), gid: spfs_sys::ids::egid() };
     options.iter().fold(own, |owner, option| match *option {
-        MountOption::Given => owner,
+        MountOption::Given | MountOption::Remote(_) | MountOption::SecondaryTags(_) => owner,
         MountOption::Uid(uid) => Owner { uid, ..owner },
         MountOption::Gid(gid) => Owner { gid, ..owner },
     })

@@ -102,6 +102,15 @@ fn execute(
     }
 }
 
+/// The full address of a repository that a person names.
+pub(crate) fn remote_address(
+    env: crate::env::Environment,
+    name: &str,
+) -> std::result::Result<String, String> {
+    let context = Context::new(env, 0, None);
+    repositories::remote_address(&context, name).map_err(|error| error.one_line())
+}
+
 /// What the configuration says to a service that a person starts.
 pub(crate) fn defaults(env: crate::env::Environment) -> std::result::Result<Settings, String> {
     let context = Context::new(env, 0, None);

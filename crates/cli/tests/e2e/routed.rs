@@ -165,3 +165,23 @@ fn a_runtime_with_live_mounts_is_refused_and_one_with_links_runs_anywhere() {
         assert!(done.stderr.contains("made for a mount of its own"), "{done:#?}");
     });
 }
+
+#[test]
+fn a_plain_mount_reads_a_remote_by_its_configured_name() {
+    on_each_root(|world| {
+        let far = world.path("work/far");
+        let config = format!("[remote.far]\naddress = \"file://{}\"\n", far.display());
+        std::fs::create_dir(world.path("config/spfs")).unwrap();
+        std::fs::write(world.path("config/spfs/spfs.toml"), config).unwrap();
+        world.layer("there", &[("f", "far\n")]);
+        let script = "spfs init repo far > /dev/null && spfs push -r far there 2> /dev/null
+            spfs untag --all there 2> /dev/null; spfs clean --yes > /dev/null 2>&1; mkdir place
+            spfs-fuse there place; echo $?
+            spfs-fuse -o ro,remote=far there place && cat place/f; umount place
+            spfs-fuse -o remote=far,incl_sec_tags=false there place; echo $?
+            spfs-fuse -o remote=nowhere there place; echo $?";
+        let done = routed(world, script);
+        assert_eq!(done.stdout, "1\nfar\n1\n1\n", "{done:#?}");
+        assert!(done.stderr.contains("cannot use remote=nowhere"), "{done:#?}");
+    });
+}

@@ -448,9 +448,14 @@ fn plain() {
         command.arg("--storage").arg(&service.settings.storage_root).args(["-o", options]);
         outcome(command.arg(reference).arg(&place))
     };
-    let refused = mount(&layer, "ro,remote=origin");
+    let refused = mount(&layer, "ro,size=1G");
     assert_eq!(refused.code, Some(2));
-    assert!(refused.err.contains("remote=origin"), "{refused:?}");
+    assert!(refused.err.contains("size=1G"), "{refused:?}");
+    let refused = mount(&layer, "incl_sec_tags=perhaps");
+    assert!(refused.err.contains("true or false"), "{refused:?}");
+    let refused = mount(&layer, "remote=file:///no/repository");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("cannot use remote=file:///no/repository"), "{refused:?}");
     let failed = mount("no/such/tag", "ro");
     assert_eq!(failed.code, Some(1));
     assert!(failed.err.contains("no/such/tag"), "{failed:?}");
@@ -461,5 +466,14 @@ fn plain() {
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     let metadata = std::fs::metadata(place.join("name")).unwrap();
     assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, 1));
+    spfs_sys::mount::unmount(&place).unwrap();
+    // What another repository has.
+    let far = Service::prepare("lookup", 0);
+    let layer = far.layer(&[("name", "far\n")]).to_string();
+    let failed = mount(&layer, "ro");
+    assert!(failed.err.contains(&layer), "{failed:?}");
+    let done = mount(&layer, &format!("remote=file://{}", far.settings.storage_root.display()));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(std::fs::read_to_string(place.join("name")).unwrap(), "far\n");
     spfs_sys::mount::unmount(&place).unwrap();
 }
