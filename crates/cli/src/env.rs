@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use spfs_service::ServiceRoot;
+use spfs_sys::host::{SYSTEM, System};
 
 /// Name of the variable that holds the active runtime's name.
 pub(crate) const RUNTIME: &str = "SPFS_RUNTIME";
@@ -16,6 +17,9 @@ pub(crate) const RUNTIME: &str = "SPFS_RUNTIME";
 /// Makes runtimes views of the one service, as they are where processes have no mounts of their
 /// own: for tests of that on Linux. `link` and `lookup` say what the root of its mount shows.
 const ROUTED: &str = "SPFS_TEST_ROUTED";
+
+/// Treats files of macOS as they are treated there: for tests of that on Linux.
+const AS_ON_MACOS: &str = "SPFS_TEST_MACOS_FILES";
 
 /// What the process was started with.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +83,11 @@ impl Environment {
             Some("lookup") => ServiceRoot::Lookup,
             _ => ServiceRoot::default(),
         }
+    }
+
+    /// The system whose habits count for what it leaves in directories.
+    pub(crate) fn system(&self) -> System {
+        if self.value(AS_ON_MACOS).is_some() { System::MacOs } else { SYSTEM }
     }
 
     /// The user's home directory.

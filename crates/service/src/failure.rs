@@ -11,6 +11,8 @@ pub enum FailureCode {
     NotEditable,
     /// Nothing was changed.
     NothingToCommit,
+    /// All that was changed is left out of what is stored.
+    OnlyLeftOut,
     /// Files are open for writing, or processes are in the runtime.
     Busy,
     /// The backend, or this kind of service, cannot do that.
@@ -63,6 +65,7 @@ impl From<FailureCode> for proto::FailureCode {
             FailureCode::Other => Self::Other,
             FailureCode::NotEditable => Self::NotEditable,
             FailureCode::NothingToCommit => Self::NothingToCommit,
+            FailureCode::OnlyLeftOut => Self::OnlyLeftOut,
             FailureCode::Busy => Self::Busy,
             FailureCode::Unsupported => Self::Unsupported,
             FailureCode::NotRepresentable => Self::NotRepresentable,
@@ -81,6 +84,7 @@ impl From<proto::FailureCode> for FailureCode {
             proto::FailureCode::Other => Self::Other,
             proto::FailureCode::NotEditable => Self::NotEditable,
             proto::FailureCode::NothingToCommit => Self::NothingToCommit,
+            proto::FailureCode::OnlyLeftOut => Self::OnlyLeftOut,
             proto::FailureCode::Busy => Self::Busy,
             proto::FailureCode::Unsupported => Self::Unsupported,
             proto::FailureCode::NotRepresentable => Self::NotRepresentable,
@@ -99,6 +103,7 @@ fn grpc_code(code: FailureCode) -> tonic::Code {
         FailureCode::Other => tonic::Code::Internal,
         FailureCode::NotEditable
         | FailureCode::NothingToCommit
+        | FailureCode::OnlyLeftOut
         | FailureCode::Busy
         | FailureCode::NotRepresentable => tonic::Code::FailedPrecondition,
         FailureCode::Unsupported => tonic::Code::Unimplemented,
@@ -148,6 +153,7 @@ mod tests {
             FailureCode::Other,
             FailureCode::NotEditable,
             FailureCode::NothingToCommit,
+            FailureCode::OnlyLeftOut,
             FailureCode::Busy,
             FailureCode::Unsupported,
             FailureCode::NotRepresentable,

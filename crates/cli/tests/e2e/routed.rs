@@ -185,3 +185,20 @@ fn a_plain_mount_reads_a_remote_by_its_configured_name() {
         assert!(done.stderr.contains("cannot use remote=nowhere"), "{done:#?}");
     });
 }
+
+#[test]
+fn files_of_macos_are_left_out_and_counted() {
+    on_each_root(|world| {
+        let commit = "SPFS_TEST_MACOS_FILES=1 spfs commit layer --keep-editing";
+        let inside = format!(
+            "mkdir /spfs/d; touch /spfs/f /spfs/.DS_Store /spfs/d/._f; {commit} -t without
+             {commit} || ls -A /spfs; {commit} --keep-macos-files -t with"
+        );
+        let script = format!("spfs run - -- sh -c '{inside}'; spfs ls without; spfs ls with");
+        let done = routed(world, &script);
+        assert_eq!(done.stdout, ".DS_Store\nd\nf\nd/\nf\n.DS_Store\nd/\n", "{done:#?}");
+        for part in ["left out", "count=2", "only files of macOS", "(2)"] {
+            assert!(done.stderr.contains(part), "no {part:?} in {done:#?}");
+        }
+    });
+}
