@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use spfs_model::Change;
@@ -21,6 +22,12 @@ use crate::proto::commit_event::Event;
 use crate::proto::vfs_service_client::VfsServiceClient;
 use crate::router::RouterFigures;
 use crate::serve::MountedAt;
+
+/// While an answer is waited for, the serving process is asked this often whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it may take to say so.
+const PING_WAIT: Duration = Duration::from_secs(10);
 
 /// A view to give to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,6 +256,13 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the serving process answers in time; one that is stopped does not.
+    pub fn answers_within(&mut self, limit: Duration) -> bool {
+        let request = proto::StatusRequest { runtime_name: self.runtime.clone() };
+        let answer = self.stub.status(request);
+        self.executor.block_on(async { tokio::time::timeout(limit, answer).await }).is_ok()
+    }
+
     /// Asks what is being served.
     pub fn status(&mut self) -> Result<ServiceStatus, ClientError> {
         let request = proto::StatusRequest { runtime_name: self.runtime.clone() };
@@ -327,7 +341,10 @@ impl Client {
 
     /// Saves what the runtime shows as plain files. Of long lists the answer holds the beginning.
     pub fn export(&mut self, options: &ExportOptions) -> Result<Exported, ClientError> {
-        let request = proto::ExportRequest::from(options);
+        let request = proto::ExportRequest {
+            runtime_name: self.runtime.clone(),
+            ..proto::ExportRequest::from(options)
+        };
         let answer = self.executor.block_on(self.stub.export(request)).map_err(failed)?;
         Ok(answer.into_inner().into())
     }
@@ -357,6 +374,9 @@ where
     });
     // The address is needed for the form of the requests alone.
     Endpoint::from_static("http://spfs.invalid")
+        // A process that is stopped or hangs answers no pings; one that works long does.
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT)
         .connect_with_connector(connect)
         .await
         .map_err(io::Error::other)

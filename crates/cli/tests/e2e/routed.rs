@@ -202,3 +202,31 @@ fn files_of_macos_are_left_out_and_counted() {
         }
     });
 }
+
+#[test]
+fn a_runtime_is_saved_by_its_name_while_others_are_served() {
+    on_each_root(|world| {
+        let script = "run() { spfs run --edit --runtime-name $1 - -- sh -c \"
+                echo $1 > /spfs/name; : > $1.ready; while [ ! -e saved ]; do sleep 0.01; done\"; }
+            run one & run two & while [ ! -e one.ready ] || [ ! -e two.ready ]; do sleep 0.01; done
+            for name in one two; do spfs runtime export $name out-$name > /dev/null; done
+            : > saved; wait; cat out-one/name out-two/name";
+        assert_eq!(routed(world, script).stdout, "one\ntwo\n");
+    });
+}
+
+#[test]
+fn doctor_does_not_wait_for_a_service_that_is_stopped() {
+    on_each_root(|world| {
+        let script = "spfs run - -- sh -c ': > ready; while [ ! -e go ]; do sleep 0.01; done' &
+            while [ ! -e ready ]; do sleep 0.01; done
+            service=$(spfs-fuse status --json | sed -n 's/^  \"pid\": \\([0-9]*\\).*/\\1/p')
+            spfs doctor | grep '^.* service: it answers' | wc -l
+            kill -STOP $service; before=$(date +%s)
+            spfs doctor | grep 'did not answer within a second' | wc -l
+            after=$(date +%s); kill -CONT $service; : > go; wait
+            [ $((after - before)) -le 10 ] || echo took $((after - before)) s";
+        let done = routed(world, script);
+        assert_eq!(done.stdout, "1\n2\n", "{done:#?}");
+    });
+}
