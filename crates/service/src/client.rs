@@ -15,7 +15,7 @@ use spfs_runtime::control::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::messages::malformed;
 use crate::proto;
 use crate::proto::commit_event::Event;
@@ -25,6 +25,9 @@ use crate::serve::MountedAt;
 
 /// While an answer is waited for, the serving process is asked this often whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest answer: the status of a service that shows many runtimes of many layers.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How long it may take to say so.
 const PING_WAIT: Duration = Duration::from_secs(10);
@@ -221,7 +224,7 @@ impl Client {
     }
 
     fn new(executor: tokio::runtime::Runtime, channel: Channel, socket: PathBuf) -> Self {
-        let stub = VfsServiceClient::new(channel);
+        let stub = VfsServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         Self { executor, stub, socket, runtime: String::new() }
     }
 
@@ -383,5 +386,11 @@ where
 }
 
 fn failed(status: tonic::Status) -> ClientError {
-    ClientError::Failed(status.into())
+    let cause = std::error::Error::source(&status).map(chain);
+    let mut failure = Failure::from(status);
+    if let Some(cause) = cause {
+        // Nothing that the serving process said.
+        failure.message = format!("it does not answer: it has ended, or is stopped ({cause})");
+    }
+    ClientError::Failed(failure)
 }

@@ -40,8 +40,9 @@ use mounting::{default_view, mount, release};
 /// Of the descriptors that this process may have, the router takes at most one of so many.
 const FOLLOW_SHARE: u64 = 4;
 
-/// Requests that are answered at the same time.
-const BLOCKING_THREADS_MAX: usize = 8;
+/// Requests that are answered at the same time: commits take long, and nobody waits for those of
+/// others.
+const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Why a service ended, or never began.
 #[derive(Debug, thiserror::Error)]

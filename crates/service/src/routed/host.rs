@@ -262,7 +262,13 @@ impl Host for RoutedHost {
                 self.join(name, options.root_pid)?;
                 return Ok(self.mounted_at(name));
             }
-            WhichRuntime::Existing => parse_name(options.name.as_deref().unwrap_or_default())?,
+            WhichRuntime::Existing => {
+                let name = parse_name(options.name.as_deref().unwrap_or_default())?;
+                if !self.runtimes.folder(&name).exists() {
+                    return Err(RuntimeError::Unknown { name }.into());
+                }
+                name
+            }
             WhichRuntime::New => self.create(options)?,
         };
         if let Err(failure) = self.serve(&name, options.root_pid) {

@@ -11,7 +11,7 @@ use spfs_testkit::program::{Program, Test};
 use crate::helpers;
 
 /// Topics of which the tests mount for everybody, which on Linux is for root alone.
-const NEED_ROOT: [&str; 3] = ["ends::", "routed::", "users::"];
+const NEED_ROOT: [&str; 4] = ["ends::", "hostile::", "routed::", "users::"];
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();

@@ -12,6 +12,8 @@ mod ends;
 #[cfg(target_os = "linux")]
 mod helpers;
 #[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
 mod life;
 #[cfg(target_os = "linux")]
 mod load;
@@ -28,7 +30,8 @@ mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    around::main(&[life::TESTS, work::TESTS, routed::TESTS, ends::TESTS, users::TESTS].concat())
+    let services = [routed::TESTS, ends::TESTS, users::TESTS, hostile::TESTS].concat();
+    around::main(&[life::TESTS.to_vec(), work::TESTS.to_vec(), services].concat())
 }
 
 /// Runtimes have no mounts of their own there.
