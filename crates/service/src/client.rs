@@ -242,8 +242,9 @@ impl Client {
     pub fn mount(&mut self, request: &MountRequest) -> Result<MountedAt, ClientError> {
         let request = proto::MountRequest::from(request);
         let answer = self.executor.block_on(self.stub.mount(request)).map_err(failed)?;
-        let proto::MountResponse { runtime_name: runtime, mountpoint } = answer.into_inner();
-        Ok(MountedAt { runtime, mountpoint })
+        let answer = answer.into_inner();
+        let proto::MountResponse { runtime_name: runtime, mountpoint, adopt_orphans } = answer;
+        Ok(MountedAt { runtime, mountpoint, adopt_orphans })
     }
 
     /// Takes the view away that was given to a process, or that of the runtime this client means.

@@ -65,6 +65,9 @@ pub struct MountedAt {
     pub runtime: String,
     /// The mount point.
     pub mountpoint: String,
+    /// The service is not told of all forks: the process should adopt what its descendants leave
+    /// behind, or the view may lose them.
+    pub adopt_orphans: bool,
 }
 
 /// A view to take away.
@@ -240,8 +243,8 @@ impl<H: Host> VfsService for Service<H> {
             return Err(Failure::new(FailureCode::Invalid, text).into());
         }
         let done = self.call_host(move |host| host.mount(&options)).await?;
-        let MountedAt { runtime, mountpoint } = done;
-        Ok(Response::new(proto::MountResponse { runtime_name: runtime, mountpoint }))
+        let MountedAt { runtime: runtime_name, mountpoint, adopt_orphans } = done;
+        Ok(Response::new(proto::MountResponse { runtime_name, mountpoint, adopt_orphans }))
     }
 
     async fn unmount(

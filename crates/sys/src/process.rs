@@ -142,6 +142,16 @@ pub fn ignores_signal(number: i32) -> io::Result<bool> {
     Ok(found.sa_sigaction == libc::SIG_IGN)
 }
 
+/// Makes this process, and the program that it executes next, the parent of every descendant whose
+/// own parent ends, in place of the first process of the machine. Returns whether there is such a
+/// thing here; only Linux has it.
+///
+/// # Errors
+/// When the kernel refuses, which it has no reason to.
+pub fn adopt_orphans() -> io::Result<bool> {
+    platform::process::adopt_orphans()
+}
+
 /// Sets the name by which tools like `ps` and `top` list this process, where it is not the name of
 /// the executable. The kernel keeps 15 bytes of it.
 ///

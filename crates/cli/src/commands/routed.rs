@@ -77,7 +77,15 @@ fn mount(runtime: Wanted, context: &Context) -> Result<PathBuf> {
     };
     let mut client = connect_or_start(&launch)?;
     let request = MountRequest { root_pid: std::process::id(), runtime };
-    Ok(client.mount(&request)?.mountpoint.into())
+    let mounted = client.mount(&request)?;
+    if mounted.adopt_orphans {
+        // What a daemon of the command starts would be a child of init before anybody has seen it.
+        // From here on, and as the command, this process is the parent instead.
+        if let Err(error) = spfs_sys::process::adopt_orphans() {
+            tracing::warn!(%error, "daemons that the command starts may not see /spfs");
+        }
+    }
+    Ok(mounted.mountpoint.into())
 }
 
 /// Becomes the command. The view goes with this process when that fails.

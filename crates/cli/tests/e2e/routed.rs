@@ -230,3 +230,26 @@ fn doctor_does_not_wait_for_a_service_that_is_stopped() {
         assert_eq!(done.stdout, "1\n2\n", "{done:#?}");
     });
 }
+
+#[test]
+fn where_forks_are_not_told_orphans_stay_as_long_as_the_command_runs() {
+    on_each_root(|world| {
+        world.layer("base", &[("f", "base\n")]);
+        // Processes that never asked before their parents had ended, which lived for a moment only.
+        let inside = "for i in 1 2 3 4 5; do
+                setsid sh -c \"(while [ ! -e go ]; do sleep 0.01; done
+                    cat /spfs/f > got.\\$0 2>&1; mv got.\\$0 done.\\$0) &\" $i
+            done
+            spfs-fuse status --json | grep sees_all_forks; : > go
+            for i in 1 2 3 4 5; do while [ ! -e done.$i ]; do sleep 0.01; done; cat done.$i; done";
+        std::fs::write(world.path("work/inside.sh"), inside).unwrap();
+        // The connector tells nothing in another pid namespace than the first one.
+        let script = "unshare --pid --fork --mount-proc sh -c 'spfs run base -- sh inside.sh
+            while [ -n \"$(spfs runtime list -q)\" ]; do sleep 0.01; done
+            spfs-fuse shutdown
+            while [ -n \"$(cat /proc/[0-9]*/comm | grep spfs-fuse)\" ]; do sleep 0.01; done'";
+        let done = routed(world, script);
+        let all = format!("    \"sees_all_forks\": false\n{}", "base\n".repeat(5));
+        assert_eq!(done.stdout.replace(",\n", "\n"), all, "{done:#?}");
+    });
+}

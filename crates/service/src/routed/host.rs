@@ -236,7 +236,11 @@ impl RoutedHost {
     }
 
     fn mounted_at(&self, name: &str) -> MountedAt {
-        MountedAt { runtime: name.to_owned(), mountpoint: text(&self.mountpoint) }
+        MountedAt {
+            runtime: name.to_owned(),
+            mountpoint: text(&self.mountpoint),
+            adopt_orphans: !self.router.figures().sees_all_forks,
+        }
     }
 }
 

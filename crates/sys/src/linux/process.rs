@@ -118,6 +118,12 @@ fn open(id: ProcessId) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// PR_SET_CHILD_SUBREAPER: kept by exec, not inherited by fork.
+pub(crate) fn adopt_orphans() -> io::Result<bool> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    Ok(true)
+}
+
 pub(crate) fn set_name(name: &str) -> io::Result<()> {
     let name = CString::new(name)?;
     Ok(rustix::thread::set_name(&name)?)

@@ -179,6 +179,11 @@ fn to_pid(id: ProcessId) -> Option<Pid> {
     i32::try_from(id.pid).ok().and_then(Pid::from_raw)
 }
 
+/// Only launchd adopts processes.
+pub(crate) fn adopt_orphans() -> io::Result<bool> {
+    Ok(false)
+}
+
 /// The name of a process is that of its executable and cannot be changed.
 pub(crate) fn set_name(name: &str) -> io::Result<()> {
     std::ffi::CString::new(name)?;

@@ -260,3 +260,30 @@ fn a_name_can_be_set_for_this_process() {
     assert!(command.status().unwrap().success());
     assert!(set_name("a\0b").is_err());
 }
+
+#[test]
+fn whoever_adopts_orphans_is_the_parent_of_what_is_left() {
+    const OTHER: &str = "SPFS_TEST_ADOPTS";
+    if std::env::var_os(OTHER).is_none() {
+        // In a process of its own: it goes for all threads, and orphans of other tests are not ours.
+        let test = "process::tests::whoever_adopts_orphans_is_the_parent_of_what_is_left";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(OTHER, "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    if !adopt_orphans().unwrap() {
+        return;
+    }
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let orphan: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let id = identify(orphan).unwrap();
+    assert_eq!(parent(orphan).unwrap(), std::process::id());
+    assert!(end(id, End::Kill).unwrap());
+    assert!(wait_for_end(id, LIMIT).unwrap());
+}
