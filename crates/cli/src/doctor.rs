@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use spfs_sys::host::Host;
 use spfs_sys::limits::Nofile;
+use spfs_sys::mount::{DeadMounts, MountEntry};
 
 pub(crate) use gather::gather;
 
@@ -79,8 +80,8 @@ pub(crate) struct Facts {
     pub(crate) backend: String,
     /// The storage; none when the configuration cannot be read.
     pub(crate) storage: Option<storage::Storage>,
-    /// Where mounts of ours stand whose server is gone, or why that is not known.
-    pub(crate) stale: Result<Vec<PathBuf>, String>,
+    /// Mounts of ours whose server is gone or does not answer, or why that is not known.
+    pub(crate) stale: Result<DeadMounts, String>,
     /// The one service of all runtimes.
     pub(crate) service: Service,
     /// The file that makes launchd start the service.
@@ -94,8 +95,10 @@ pub(crate) struct Facts {
 pub(crate) enum Service {
     /// There is no socket.
     None,
-    /// Somebody listens on it.
-    Listens(PathBuf),
+    /// It answers.
+    Answers(PathBuf),
+    /// Somebody listens on it and did not answer in time.
+    Hangs(PathBuf),
     /// It is there and nobody listens.
     Silent(PathBuf),
 }
@@ -154,16 +157,25 @@ fn configuration(read: &Result<Vec<String>, String>) -> Vec<Finding> {
     }
 }
 
-fn stale(found: &Result<Vec<PathBuf>, String>) -> Vec<Finding> {
+fn stale(found: &Result<DeadMounts, String>) -> Vec<Finding> {
     const CHECK: &str = "stale mounts";
-    let tell = |path: &PathBuf| {
-        let path = path.display();
+    let dead = |entry: &MountEntry| {
+        let path = entry.target.display();
         let found = format!("the process that served the mount at {path} is gone");
         Finding::broken(CHECK, found, format!("unmount it: umount -f {path}"))
     };
+    let silent = |entry: &MountEntry| {
+        let path = entry.target.display();
+        let found = format!("what serves the mount at {path} did not answer within a second");
+        let fix =
+            "see whether the process spfs-fuse is stopped, or waits for a slow disk or remote";
+        Finding::warning(CHECK, found, fix)
+    };
     match found {
-        Ok(paths) if paths.is_empty() => vec![Finding::ok(CHECK, "there are none")],
-        Ok(paths) => paths.iter().map(tell).collect(),
+        Ok(found) if found.dead.is_empty() && found.silent.is_empty() => {
+            vec![Finding::ok(CHECK, "there are none")]
+        }
+        Ok(found) => found.dead.iter().map(dead).chain(found.silent.iter().map(silent)).collect(),
         Err(error) => vec![Finding::warning(CHECK, error, "look at the output of 'mount'")],
     }
 }
@@ -173,9 +185,14 @@ fn service(service: &Service) -> Option<Finding> {
     match service {
         // It is started by who needs it.
         Service::None => None,
-        Service::Listens(socket) => {
-            Some(Finding::ok(CHECK, format!("it listens on {}", socket.display())))
+        Service::Answers(socket) => {
+            Some(Finding::ok(CHECK, format!("it answers on {}", socket.display())))
         }
+        Service::Hangs(socket) => Some(Finding::warning(
+            CHECK,
+            format!("it listens on {} and did not answer within a second", socket.display()),
+            "see whether the process spfs-fuse is stopped; 'spfs-fuse shutdown --force' ends it",
+        )),
         Service::Silent(socket) => Some(Finding::warning(
             CHECK,
             format!("nobody listens on {}: it was killed", socket.display()),

@@ -8,12 +8,18 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use spfs_service::ServiceRoot;
+use spfs_sys::host::{SYSTEM, System};
+
 /// Name of the variable that holds the active runtime's name.
 pub(crate) const RUNTIME: &str = "SPFS_RUNTIME";
 
 /// Makes runtimes views of the one service, as they are where processes have no mounts of their
-/// own: for tests of that on Linux.
+/// own: for tests of that on Linux. `link` and `lookup` say what the root of its mount shows.
 const ROUTED: &str = "SPFS_TEST_ROUTED";
+
+/// Treats files of macOS as they are treated there: for tests of that on Linux.
+const AS_ON_MACOS: &str = "SPFS_TEST_MACOS_FILES";
 
 /// What the process was started with.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +74,20 @@ impl Environment {
     /// Whether runtimes are views of the one service.
     pub(crate) fn is_routed(&self) -> bool {
         !spfs_sys::mount::HAS_NAMESPACES || self.value(ROUTED).is_some()
+    }
+
+    /// What the root of the one service shows.
+    pub(crate) fn service_root(&self) -> ServiceRoot {
+        match self.text(ROUTED) {
+            Some("link") => ServiceRoot::Link,
+            Some("lookup") => ServiceRoot::Lookup,
+            _ => ServiceRoot::default(),
+        }
+    }
+
+    /// The system whose habits count for what it leaves in directories.
+    pub(crate) fn system(&self) -> System {
+        if self.value(AS_ON_MACOS).is_some() { System::MacOs } else { SYSTEM }
     }
 
     /// The user's home directory.

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use spfs_service::Defaults;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -54,7 +55,10 @@ pub fn called_as_daemon() -> bool {
 
 /// Runs the process that serves runtimes; what its arguments do not say the configuration does.
 pub fn serve() -> ExitCode {
-    spfs_service::main_with(&|| commands::routed::defaults(Environment::capture()))
+    spfs_service::main_with(Defaults {
+        settings: &|| commands::routed::defaults(Environment::capture()),
+        remote: &|name| commands::routed::remote_address(Environment::capture(), name),
+    })
 }
 
 /// Reads a text as a configuration file; returns what its user would be warned of, or what is wrong

@@ -223,6 +223,13 @@ pub(crate) fn remote(context: &Context, name: &str) -> Result<Shared> {
     Ok(repository)
 }
 
+/// The full address of another repository, which can be opened.
+pub(crate) fn remote_address(context: &Context, name: &str) -> Result<String> {
+    let address = address(context, name)?;
+    address.open(context.config()?.encoding())?;
+    Ok(address.to_string())
+}
+
 fn address(context: &Context, name: &str) -> Result<Address> {
     Ok(Address::parse(name, &Configured { context, config: context.config()? })?)
 }

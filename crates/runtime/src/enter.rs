@@ -17,6 +17,7 @@ use std::time::Duration;
 use spfs_repo::LiveEntry;
 use spfs_sys::mount::{self, FuseMount, MountError, Namespaces};
 
+use crate::mount_points::LiveShown;
 use crate::record::{RecordError, RuntimeRecord};
 use crate::startup::{Startup, StartupError};
 
@@ -57,7 +58,8 @@ pub struct LiveMount {
 }
 
 impl LiveMount {
-    /// What a runtime that is mounted at `mountpoint` shows of the host, in the order of mounting.
+    /// What a runtime that is mounted at `mountpoint` shows of the host, in the order of mounting;
+    /// nothing when it has links to it.
     ///
     /// # Errors
     /// When the record's live layers cannot be read.
@@ -66,6 +68,9 @@ impl LiveMount {
             target: mountpoint.join(entry.dest.as_path()),
             source: entry.src,
         };
+        if record.config.live_shown == LiveShown::Links {
+            return Ok(Vec::new());
+        }
         let layers = record.live_layers()?.into_iter();
         Ok(layers.flat_map(|layer| layer.contents).map(mount).collect())
     }

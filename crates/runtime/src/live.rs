@@ -33,6 +33,7 @@ pub use error::LiveError;
 pub(crate) use export::export_stopped;
 use layers::DigestsOnly;
 use sources::Sources;
+pub use sources::check_address;
 use stack::LiveStack;
 pub(crate) use stack::{changes_in, mount_points_on};
 

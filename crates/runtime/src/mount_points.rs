@@ -4,20 +4,37 @@
 //! layer on top of the stack, of empty directories and files; here it takes the modes of
 //! directories that are there anyway, so that they do not change, and is left out of what is
 //! committed: what it stands for is not in any repository.
+//!
+//! Where one mount shows several runtimes nothing can be mounted for one of them: symbolic links
+//! stand there instead of the mount points (docs/decisions/0010-live-layers.md).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use spfs_model::{
     BlobEntry, Content, Digest, Manifest, ManifestBuilder, ManifestError, MergedTree, NameBuf,
     NewEntry, NodeKind, Position, Tree, mode,
 };
 use spfs_repo::{AnyRepository, LiveEntry, LiveLayer, RepoError};
 
+/// How a runtime shows what it shows of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LiveShown {
+    /// By mounts inside its own mount namespace, which follow edit mode.
+    #[default]
+    Mounts,
+    /// By symbolic links, where one mount shows several runtimes: what is written goes to the host
+    /// whatever the mode of the runtime.
+    Links,
+}
+
 /// Modes of what is not in the layers.
 const DIRECTORY: u32 = mode::DIRECTORY | 0o755;
 const FILE: u32 = mode::REGULAR | 0o644;
+const LINK: u32 = mode::SYMLINK | 0o777;
 
 /// Why the mount points could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +53,15 @@ pub enum MountPointError {
         /// The place.
         path: String,
     },
+    /// One place lies below a link.
+    #[error(
+        "{path} cannot be shown: a live layer shows a directory above it, and a service shows that \
+         as a symbolic link"
+    )]
+    BelowLink {
+        /// The place.
+        path: String,
+    },
     /// The layer cannot be made.
     #[error("cannot make the layer of the mount points")]
     Manifest(#[from] ManifestError),
@@ -44,19 +70,31 @@ pub enum MountPointError {
     Store(#[from] RepoError),
 }
 
-/// Stores the layer with all mount points of `live` on a stack that shows `lower`; returns it with
-/// its manifest.
+/// Stores the layer with all mount points of `live`, or the links that stand for them, on a stack
+/// that shows `lower`.
 pub(crate) fn write(
     repository: &dyn AnyRepository,
     lower: &MergedTree,
     live: &[LiveLayer],
+    shown: LiveShown,
 ) -> Result<Digest, MountPointError> {
-    let mut root = Folder::default();
-    for entry in live.iter().flat_map(|layer| &layer.contents) {
-        root.insert(entry)?;
-    }
     let batch = repository.batch()?;
     batch.blob(b"")?;
+    let mut root = Folder::default();
+    for entry in live.iter().flat_map(|layer| &layer.contents) {
+        let failed = |source| MountPointError::Source { path: entry.src.clone(), source };
+        let is_folder = fs::symlink_metadata(&entry.src).map_err(failed)?.is_dir();
+        let point = match (shown, is_folder) {
+            (LiveShown::Links, _) => {
+                let target = entry.src.as_os_str().as_encoded_bytes();
+                let (object, size) = (batch.blob(target)?, target.len() as u64);
+                Point::Link { object, size }
+            }
+            (LiveShown::Mounts, true) => Point::Folder(Folder::default()),
+            (LiveShown::Mounts, false) => Point::File,
+        };
+        root.insert(entry, point)?;
+    }
     let manifest = root.manifest(lower)?;
     let written = spfs_repo::stage_layer(&*batch, Some(manifest), &[], 0)?;
     batch.finish()?;
@@ -70,26 +108,30 @@ struct Folder(BTreeMap<NameBuf, Point>);
 #[derive(Debug)]
 enum Point {
     File,
+    Link { object: Digest, size: u64 },
     Folder(Folder),
 }
 
 impl Folder {
-    fn insert(&mut self, entry: &LiveEntry) -> Result<(), MountPointError> {
-        let failed = |source| MountPointError::Source { path: entry.src.clone(), source };
-        let is_folder = fs::symlink_metadata(&entry.src).map_err(failed)?.is_dir();
+    fn insert(&mut self, entry: &LiveEntry, point: Point) -> Result<(), MountPointError> {
+        let path = || entry.dest.to_string();
         let names = entry.dest.names();
+        let Some((last, above)) = names.split_last() else { return Ok(()) };
         let mut at = self;
-        for (number, name) in names.iter().enumerate() {
-            let is_last = number + 1 == names.len();
-            let new =
-                if is_last && !is_folder { Point::File } else { Point::Folder(Self::default()) };
-            match at.0.entry(name.clone()).or_insert(new) {
+        for name in above {
+            match at.0.entry(name.clone()).or_insert_with(|| Point::Folder(Self::default())) {
                 Point::Folder(inner) => at = inner,
-                Point::File if is_last => return Ok(()),
-                Point::File => {
-                    return Err(MountPointError::BelowFile { path: entry.dest.to_string() });
-                }
+                Point::File => return Err(MountPointError::BelowFile { path: path() }),
+                Point::Link { .. } => return Err(MountPointError::BelowLink { path: path() }),
             }
+        }
+        match (at.0.get(last), &point) {
+            // Two mounts at one place: the later one covers the earlier, as with layers.
+            (Some(Point::File | Point::Folder(_)), Point::File | Point::Folder(_)) => {}
+            (Some(Point::Folder(_)), Point::Link { .. }) => {
+                return Err(MountPointError::BelowLink { path: path() });
+            }
+            _ => drop(at.0.insert(last.clone(), point)),
         }
         Ok(())
     }
@@ -113,6 +155,9 @@ impl Folder {
             let content = match point {
                 Point::File => {
                     Content::Blob(BlobEntry { mode: FILE, size: 0, object: Digest::EMPTY })
+                }
+                Point::Link { object, size } => {
+                    Content::Blob(BlobEntry { mode: LINK, size: *size, object: *object })
                 }
                 Point::Folder(folder) => {
                     let below = at
@@ -162,7 +207,7 @@ mod tests {
         let root = builder.directory(vec![a]).unwrap();
         let below = spfs_model::merge(&[&builder.finish(root).unwrap()]);
         let live = [layer(&[(host.path(), "a/b"), (&file, "/spfs/a/f"), (host.path(), "a/b/c")])];
-        let written = write(&repository, &below, &live).unwrap();
+        let written = write(&repository, &below, &live, LiveShown::Mounts).unwrap();
         let expected = [
             ("a".to_owned(), mode::DIRECTORY | 0o2770),
             ("a/b".to_owned(), DIRECTORY),
@@ -173,16 +218,37 @@ mod tests {
     }
 
     #[test]
+    fn links_lead_to_the_host_and_nothing_is_shown_below_them() {
+        let repository = MemoryRepository::new();
+        let host = tempfile::tempdir().unwrap();
+        let file = host.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let live = [layer(&[(host.path(), "a/b"), (&file, "a/f"), (&file, "a/f")])];
+        let none = MergedTree::empty();
+        let written = write(&repository, &none, &live, LiveShown::Links).unwrap();
+        let expected = [("a", DIRECTORY), ("a/b", LINK), ("a/f", LINK)];
+        let expected = expected.map(|(path, mode)| (path.to_owned(), mode));
+        assert_eq!(shown(&repository, written), expected);
+        for places in [["a/b", "a/b/c"], ["a/b/c", "a/b"]] {
+            let live = [layer(&places.map(|place| (host.path(), place)))];
+            let error = write(&repository, &none, &live, LiveShown::Links).unwrap_err();
+            assert!(error.to_string().contains("as a symbolic link"), "{error}");
+        }
+    }
+
+    #[test]
     fn nothing_is_shown_below_a_file_or_from_nowhere() {
         let repository = MemoryRepository::new();
         let host = tempfile::tempdir().unwrap();
         let file = host.path().join("file");
         fs::write(&file, "x").unwrap();
         let below = layer(&[(&file, "a"), (host.path(), "a/b")]);
-        let error = write(&repository, &MergedTree::empty(), &[below]).unwrap_err();
+        let error =
+            write(&repository, &MergedTree::empty(), &[below], LiveShown::Mounts).unwrap_err();
         assert!(error.to_string().starts_with("/spfs/a/b cannot be shown"), "{error}");
         let missing = layer(&[(&host.path().join("none"), "a")]);
-        let error = write(&repository, &MergedTree::empty(), &[missing]).unwrap_err();
+        let error =
+            write(&repository, &MergedTree::empty(), &[missing], LiveShown::Mounts).unwrap_err();
         assert!(error.to_string().contains("none"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use spfs_model::Digest;
 use spfs_repo::LiveLayer;
 
 use crate::backend::MountBackend;
+use crate::mount_points::LiveShown;
 
 mod digests;
 
@@ -122,6 +123,9 @@ pub struct RecordConfig {
     /// The layer on top of the stack that holds the mount points of the live layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_points: Option<Digest>,
+    /// How the live layers are shown.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub live_shown: LiveShown,
     /// Kept for other programs.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -275,6 +279,10 @@ fn upstream_default() -> String {
 
 fn is_upstream_default(name: &str) -> bool {
     name == MountBackend::OverlayFsWithRenders.name()
+}
+
+fn is_usual(shown: &LiveShown) -> bool {
+    *shown == LiveShown::default()
 }
 
 fn yes() -> bool {

@@ -21,6 +21,7 @@ use crate::control::{ExportOptions, Exported};
 use crate::error::RuntimeError;
 use crate::folder::{FolderLock, RuntimeFolder};
 use crate::live::LiveError;
+use crate::mount_points::LiveShown;
 use crate::name::RuntimeName;
 use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
 use crate::status::{RuntimeStatus, Surroundings};
@@ -44,6 +45,8 @@ pub struct NewRuntime {
     pub stack: Vec<Digest>,
     /// What it shows of the host, above all layers.
     pub live: Vec<LiveLayer>,
+    /// How it shows that.
+    pub live_shown: LiveShown,
     /// How it is mounted.
     pub backend: MountBackend,
     /// Whether files may be changed.
@@ -178,6 +181,7 @@ impl Runtimes {
                 secondary_repositories: new.secondary_repositories,
                 include_secondary_tags: new.include_secondary_tags,
                 durable: new.durable,
+                live_shown: new.live_shown,
                 ..RecordConfig::default()
             },
             unknown: Unknown::new(),

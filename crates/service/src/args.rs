@@ -36,8 +36,10 @@ pub(crate) struct PlainArguments {
     /// Stay in the foreground
     #[arg(short, long)]
     pub(crate) foreground: bool,
-    /// Mount options: uid=N and gid=N say whose the files are; what is so anyway is accepted (ro,
-    /// nosuid, nodev, default_permissions, allow_other, auto_unmount)
+    /// Mount options: uid=N and gid=N say whose the files are; remote=NAME, an address or a
+    /// configured name, is read before the secondary repositories, and incl_sec_tags=false looks
+    /// tags up in the local one alone; what is so anyway is accepted (ro, nosuid, nodev,
+    /// default_permissions, allow_other, auto_unmount)
     #[arg(short, long = "options", value_name = "OPTIONS", value_delimiter = ',')]
     pub(crate) options: Vec<MountOption>,
     #[command(flatten)]
@@ -48,7 +50,7 @@ pub(crate) struct PlainArguments {
 }
 
 /// A mount option of the plain form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MountOption {
     /// So it is anyway.
     Given,
@@ -56,11 +58,17 @@ pub(crate) enum MountOption {
     Uid(u32),
     /// Of which group they are.
     Gid(u32),
+    /// A repository to read as well.
+    Remote(String),
+    /// Whether tags are looked up in other repositories than the local one.
+    SecondaryTags(bool),
 }
 
 /// Options that hold for every mount of ours, as far as the system allows.
 const GIVEN: [&str; 7] =
     ["ro", "nosuid", "nodev", "default_permissions", "allow_other", "auto_unmount", "noatime"];
+
+const SECONDARY_TAGS: &str = "incl_sec_tags";
 
 impl std::str::FromStr for MountOption {
     type Err = String;
@@ -71,6 +79,12 @@ impl std::str::FromStr for MountOption {
             None if GIVEN.contains(&text) => Ok(Self::Given),
             Some(("uid", uid)) => Ok(Self::Uid(number(uid)?)),
             Some(("gid", gid)) => Ok(Self::Gid(number(gid)?)),
+            Some(("remote", remote)) if !remote.is_empty() => Ok(Self::Remote(remote.to_owned())),
+            None if text == SECONDARY_TAGS => Ok(Self::SecondaryTags(true)),
+            Some((SECONDARY_TAGS, value)) => value
+                .parse()
+                .map(Self::SecondaryTags)
+                .map_err(|_| format!("{SECONDARY_TAGS} is true or false, not {value:?}")),
             _ => Err(format!("the mount option {text:?} is not supported")),
         }
     }
@@ -82,6 +96,8 @@ impl std::fmt::Display for MountOption {
             Self::Given => f.write_str("ro"),
             Self::Uid(uid) => write!(f, "uid={uid}"),
             Self::Gid(gid) => write!(f, "gid={gid}"),
+            Self::Remote(remote) => write!(f, "remote={remote}"),
+            Self::SecondaryTags(included) => write!(f, "{SECONDARY_TAGS}={included}"),
         }
     }
 }
@@ -142,8 +158,8 @@ pub(crate) struct ServiceArguments {
     #[arg(short, long)]
     pub(crate) foreground: bool,
     /// What the root shows: names that are looked up for each caller, or links
-    #[arg(long, value_enum, default_value_t = RootArgument::default())]
-    pub(crate) root: RootArgument,
+    #[arg(long, value_enum, default_value_t = ServiceRoot::default())]
+    pub(crate) root: ServiceRoot,
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
     /// The inherited descriptor on which it is told that the service is there.
@@ -153,14 +169,14 @@ pub(crate) struct ServiceArguments {
 
 /// What the root of the mount shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RootArgument {
+pub enum ServiceRoot {
     /// Names that are looked up for each caller
     Lookup,
     /// Links that lead each caller to his view
     Link,
 }
 
-impl Default for RootArgument {
+impl Default for ServiceRoot {
     /// Where system agents open programs by their path on behalf of others, these have to be the
     /// same for all.
     fn default() -> Self {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use spfs_model::Change;
@@ -14,13 +15,22 @@ use spfs_runtime::control::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::messages::malformed;
 use crate::proto;
 use crate::proto::commit_event::Event;
 use crate::proto::vfs_service_client::VfsServiceClient;
 use crate::router::RouterFigures;
 use crate::serve::MountedAt;
+
+/// While an answer is waited for, the serving process is asked this often whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest answer: the status of a service that shows many runtimes of many layers.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How long it may take to say so.
+const PING_WAIT: Duration = Duration::from_secs(10);
 
 /// A view to give to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +224,7 @@ impl Client {
     }
 
     fn new(executor: tokio::runtime::Runtime, channel: Channel, socket: PathBuf) -> Self {
-        let stub = VfsServiceClient::new(channel);
+        let stub = VfsServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         Self { executor, stub, socket, runtime: String::new() }
     }
 
@@ -232,8 +242,9 @@ impl Client {
     pub fn mount(&mut self, request: &MountRequest) -> Result<MountedAt, ClientError> {
         let request = proto::MountRequest::from(request);
         let answer = self.executor.block_on(self.stub.mount(request)).map_err(failed)?;
-        let proto::MountResponse { runtime_name: runtime, mountpoint } = answer.into_inner();
-        Ok(MountedAt { runtime, mountpoint })
+        let answer = answer.into_inner();
+        let proto::MountResponse { runtime_name: runtime, mountpoint, adopt_orphans } = answer;
+        Ok(MountedAt { runtime, mountpoint, adopt_orphans })
     }
 
     /// Takes the view away that was given to a process, or that of the runtime this client means.
@@ -247,6 +258,13 @@ impl Client {
         let request = proto::UnmountRequest { root_pid, runtime_name, force };
         self.executor.block_on(self.stub.unmount(request)).map_err(failed)?;
         Ok(())
+    }
+
+    /// Whether the serving process answers in time; one that is stopped does not.
+    pub fn answers_within(&mut self, limit: Duration) -> bool {
+        let request = proto::StatusRequest { runtime_name: self.runtime.clone() };
+        let answer = self.stub.status(request);
+        self.executor.block_on(async { tokio::time::timeout(limit, answer).await }).is_ok()
     }
 
     /// Asks what is being served.
@@ -327,7 +345,10 @@ impl Client {
 
     /// Saves what the runtime shows as plain files. Of long lists the answer holds the beginning.
     pub fn export(&mut self, options: &ExportOptions) -> Result<Exported, ClientError> {
-        let request = proto::ExportRequest::from(options);
+        let request = proto::ExportRequest {
+            runtime_name: self.runtime.clone(),
+            ..proto::ExportRequest::from(options)
+        };
         let answer = self.executor.block_on(self.stub.export(request)).map_err(failed)?;
         Ok(answer.into_inner().into())
     }
@@ -357,11 +378,20 @@ where
     });
     // The address is needed for the form of the requests alone.
     Endpoint::from_static("http://spfs.invalid")
+        // A process that is stopped or hangs answers no pings; one that works long does.
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT)
         .connect_with_connector(connect)
         .await
         .map_err(io::Error::other)
 }
 
 fn failed(status: tonic::Status) -> ClientError {
-    ClientError::Failed(status.into())
+    let cause = std::error::Error::source(&status).map(chain);
+    let mut failure = Failure::from(status);
+    if let Some(cause) = cause {
+        // Nothing that the serving process said.
+        failure.message = format!("it does not answer: it has ended, or is stopped ({cause})");
+    }
+    ClientError::Failed(failure)
 }

@@ -17,7 +17,6 @@ use spfs_runtime::{
 };
 use spfs_vfs::SYNC_PERIOD;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::oneshot;
 
 use crate::args::RuntimeArguments;
@@ -27,6 +26,7 @@ use crate::launch::DAEMON_NAME;
 use crate::mounted::{Mount, MountedRuntime};
 use crate::remount::MOUNTPOINT;
 use crate::serve;
+use crate::signals::EndSignals;
 
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -222,7 +222,7 @@ struct Served {
 /// What the end can come from, and what goes on until then.
 struct Events {
     mount_ended: oneshot::Receiver<io::Result<()>>,
-    signals: [Signal; 3],
+    signals: EndSignals,
     server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     stop_server: oneshot::Sender<()>,
     _stop_syncing: mpsc::Sender<()>,
@@ -296,26 +296,18 @@ impl Events {
         let live = Arc::clone(control.live());
         let (stop_syncing, stopped) = mpsc::channel();
         start_thread("spfs-sync", move || sync_regularly(&live, &stopped))?;
-        let signal = |kind| unix::signal(kind).map_err(|source| DaemonError::Thread { source });
-        let signals = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::quit())?,
-        ];
+        let signals = EndSignals::new().map_err(|source| DaemonError::Thread { source })?;
         Ok(Self { mount_ended, signals, server, stop_server, _stop_syncing: stop_syncing })
     }
 
-    async fn wait_for_the_end(self, control: &MountedRuntime) -> End {
-        let [mut terminate, mut interrupt, mut quit] = self.signals;
+    async fn wait_for_the_end(mut self, control: &MountedRuntime) -> End {
         let end = tokio::select! {
             result = self.mount_ended => match result {
                 Ok(Ok(())) => End::Unmounted,
                 Ok(Err(error)) => End::Broken(error),
                 Err(_) => End::Broken(io::Error::other("nobody waits for the end of the mount")),
             },
-            _ = terminate.recv() => End::Asked,
-            _ = interrupt.recv() => End::Asked,
-            _ = quit.recv() => End::Asked,
+            () = self.signals.received() => End::Asked,
             () = control.asked_to_end() => End::Asked,
         };
         drop(self.stop_server);

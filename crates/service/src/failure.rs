@@ -11,6 +11,8 @@ pub enum FailureCode {
     NotEditable,
     /// Nothing was changed.
     NothingToCommit,
+    /// All that was changed is left out of what is stored.
+    OnlyLeftOut,
     /// Files are open for writing, or processes are in the runtime.
     Busy,
     /// The backend, or this kind of service, cannot do that.
@@ -29,7 +31,8 @@ pub enum FailureCode {
     Exists,
 }
 
-/// A failed request: reason, text, and the paths it is about.
+/// A failed request: reason, text, and the paths it is about (the first of them, after it has
+/// crossed the wire).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -63,6 +66,7 @@ impl From<FailureCode> for proto::FailureCode {
             FailureCode::Other => Self::Other,
             FailureCode::NotEditable => Self::NotEditable,
             FailureCode::NothingToCommit => Self::NothingToCommit,
+            FailureCode::OnlyLeftOut => Self::OnlyLeftOut,
             FailureCode::Busy => Self::Busy,
             FailureCode::Unsupported => Self::Unsupported,
             FailureCode::NotRepresentable => Self::NotRepresentable,
@@ -81,6 +85,7 @@ impl From<proto::FailureCode> for FailureCode {
             proto::FailureCode::Other => Self::Other,
             proto::FailureCode::NotEditable => Self::NotEditable,
             proto::FailureCode::NothingToCommit => Self::NothingToCommit,
+            proto::FailureCode::OnlyLeftOut => Self::OnlyLeftOut,
             proto::FailureCode::Busy => Self::Busy,
             proto::FailureCode::Unsupported => Self::Unsupported,
             proto::FailureCode::NotRepresentable => Self::NotRepresentable,
@@ -99,6 +104,7 @@ fn grpc_code(code: FailureCode) -> tonic::Code {
         FailureCode::Other => tonic::Code::Internal,
         FailureCode::NotEditable
         | FailureCode::NothingToCommit
+        | FailureCode::OnlyLeftOut
         | FailureCode::Busy
         | FailureCode::NotRepresentable => tonic::Code::FailedPrecondition,
         FailureCode::Unsupported => tonic::Code::Unimplemented,
@@ -110,14 +116,38 @@ fn grpc_code(code: FailureCode) -> tonic::Code {
     }
 }
 
+/// A status travels in headers, of which clients take no more than 16 KiB: the paths and the text
+/// of a failure get so much of it (the text has up to three characters for a byte, the paths four
+/// for three).
+const PATH_BYTES_MAX: usize = 4 << 10;
+const TEXT_BYTES_MAX: usize = 2 << 10;
+
+/// The beginning of a list of paths.
+fn beginning(paths: Vec<Vec<u8>>) -> impl Iterator<Item = Vec<u8>> {
+    let mut left = PATH_BYTES_MAX;
+    paths.into_iter().map_while(move |path| {
+        // As much as its place in the message needs.
+        left = left.checked_sub(path.len() + 4)?;
+        Some(path)
+    })
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}
+
 impl From<Failure> for tonic::Status {
     fn from(failure: Failure) -> Self {
         let details = proto::Failure {
             code: proto::FailureCode::from(failure.code).into(),
-            paths: failure.paths.into_iter().map(Into::into).collect(),
+            paths: beginning(failure.paths).map(Into::into).collect(),
         };
         let details = prost::Message::encode_to_vec(&details);
-        Self::with_details(grpc_code(failure.code), failure.message, details.into())
+        Self::with_details(grpc_code(failure.code), shortened(failure.message), details.into())
     }
 }
 
@@ -148,6 +178,7 @@ mod tests {
             FailureCode::Other,
             FailureCode::NotEditable,
             FailureCode::NothingToCommit,
+            FailureCode::OnlyLeftOut,
             FailureCode::Busy,
             FailureCode::Unsupported,
             FailureCode::NotRepresentable,
@@ -164,6 +195,22 @@ mod tests {
             };
             assert_eq!(Failure::from(tonic::Status::from(failure.clone())), failure);
         }
+    }
+
+    #[test]
+    fn of_long_lists_and_texts_the_beginning_crosses_the_wire() {
+        let failure = Failure {
+            code: FailureCode::Busy,
+            message: "ä".repeat(1 << 20),
+            paths: vec![vec![0xff; 100]; 1 << 16],
+        };
+        let status = tonic::Status::from(failure);
+        // Each character of the text takes six bytes in a header, each three bytes of the rest four.
+        assert!(status.message().len() * 3 + status.details().len() * 4 / 3 < 15 << 10);
+        let arrived = Failure::from(status);
+        assert!(arrived.message.starts_with("ää") && arrived.message.ends_with('…'));
+        assert_eq!(arrived.code, FailureCode::Busy);
+        assert!((10..100).contains(&arrived.paths.len()), "{}", arrived.paths.len());
     }
 
     #[test]

@@ -22,7 +22,9 @@ mod routed;
 mod router;
 mod serve;
 mod settings;
+mod signals;
 mod start;
+mod volume;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ use clap::Parser;
 
 pub use address::Address;
 use args::Command;
+pub use args::ServiceRoot;
 pub use client::{Client, ClientError, Figures, MountRequest, ServiceStatus, Wanted};
 pub use failure::{Failure, FailureCode};
 pub use launch::{DAEMON_NAME, Launch, LaunchError, Started, start_runtime_daemon};
@@ -41,7 +44,7 @@ pub use start::{ServiceError, ServiceLaunch, connect_or_start, start_service};
 
 /// Runs the program `spfs-fuse` without a configuration: it is told everything.
 pub fn main() -> ExitCode {
-    main_with(&settings::none)
+    main_with(settings::NONE)
 }
 
 /// Runs the program `spfs-fuse`; `defaults` is asked for what no argument gives.

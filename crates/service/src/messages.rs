@@ -70,12 +70,15 @@ impl From<&CommitOptions> for proto::CommitRequest {
     }
 }
 
-impl From<proto::CommitRequest> for CommitOptions {
-    fn from(request: proto::CommitRequest) -> Self {
-        Self {
-            kind: match request.kind() {
-                proto::CommitKind::Layer => CommitKind::Layer,
-                proto::CommitKind::Platform => CommitKind::Platform,
+impl TryFrom<proto::CommitRequest> for CommitOptions {
+    type Error = Failure;
+
+    fn try_from(request: proto::CommitRequest) -> Result<Self, Failure> {
+        Ok(Self {
+            kind: match proto::CommitKind::try_from(request.kind) {
+                Ok(proto::CommitKind::Layer) => CommitKind::Layer,
+                Ok(proto::CommitKind::Platform) => CommitKind::Platform,
+                Err(_) => return Err(malformed("no such kind of commit")),
             },
             annotations: request.annotations.into_iter().map(|a| (a.key, a.value)).collect(),
             keep_editing: request.keep_editing,
@@ -84,7 +87,7 @@ impl From<proto::CommitRequest> for CommitOptions {
                 true => MacosFiles::LeaveOut,
                 false => MacosFiles::Keep,
             },
-        }
+        })
     }
 }
 

@@ -185,6 +185,7 @@ impl From<LiveError> for Failure {
             LiveError::Backend(_) => (FailureCode::Unsupported, Vec::new()),
             LiveError::Pattern(_) => (FailureCode::Invalid, Vec::new()),
             LiveError::NothingToCommit { .. } => (FailureCode::NothingToCommit, Vec::new()),
+            LiveError::OnlyLeftOut { .. } => (FailureCode::OnlyLeftOut, Vec::new()),
             LiveError::NotEditable { .. } => (FailureCode::NotEditable, Vec::new()),
             LiveError::Busy { paths, .. } => (FailureCode::Busy, paths),
             LiveError::Commit { source, .. } => commit_code(source),

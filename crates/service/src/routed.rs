@@ -15,32 +15,34 @@ use spfs_repo::RepoError;
 use spfs_sys::lock::Lock;
 use spfs_sys::mount::MountError;
 use spfs_sys::process::System;
-use spfs_vfs::SYNC_PERIOD;
+use spfs_vfs::{SYNC_PERIOD, View};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{RootArgument, ServiceArguments};
+use crate::args::{ServiceArguments, ServiceRoot};
 use crate::daemon::start_log;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
 use crate::router::{Emptied, Router};
 use crate::serve::{self, Listener};
 use crate::settings::{Defaults, Settings};
+use crate::signals::EndSignals;
 use crate::start::{Ready, ServiceLaunch, start_service_with};
+use crate::volume::ServedVolume;
 
 mod host;
 mod mounting;
 mod view;
 
 use host::RoutedHost;
-use mounting::{ServiceMount, default_view, release};
+use mounting::{default_view, mount, release};
 
 /// Of the descriptors that this process may have, the router takes at most one of so many.
 const FOLLOW_SHARE: u64 = 4;
 
-/// Requests that are answered at the same time.
-const BLOCKING_THREADS_MAX: usize = 8;
+/// Requests that are answered at the same time: commits take long, and nobody waits for those of
+/// others.
+const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Why a service ended, or never began.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +53,8 @@ pub(crate) enum RoutedError {
     Folder { root: PathBuf, source: io::Error },
     #[error("a service for {} is running already; see 'spfs-fuse status'", root.display())]
     Running { root: PathBuf },
-    #[error("{} is served already by a process of uid {owner}", mountpoint.display())]
-    Mounted { mountpoint: PathBuf, owner: u32 },
+    #[error("{} is served already by a process of {owner}", mountpoint.display())]
+    Mounted { mountpoint: PathBuf, owner: String },
     #[error("cannot use {} as mount point{hint}", mountpoint.display())]
     Mountpoint { mountpoint: PathBuf, hint: &'static str, source: io::Error },
     #[error("cannot look at the mounts of this machine")]
@@ -82,9 +84,9 @@ fn in_background(arguments: &ServiceArguments, settings: &Settings) -> ExitCode 
         .map_err(|error| format!("cannot tell where this program lies: {error}"))
         .and_then(|program| {
             let mountpoint = absolute(&arguments.mountpoint);
-            let launch = ServiceLaunch { program: &program, mountpoint: &mountpoint, settings };
-            start_service_with(&launch, arguments.root, arguments.listen)
-                .map_err(|error| chain(&error))
+            let (program, mountpoint, root) = (&program, &mountpoint, arguments.root);
+            let launch = ServiceLaunch { program, mountpoint, root, settings };
+            start_service_with(&launch, arguments.listen).map_err(|error| chain(&error))
         });
     match started {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,13 +138,13 @@ struct Service {
     host: Arc<RoutedHost>,
     executor: tokio::runtime::Runtime,
     events: Events,
-    mount: ServiceMount,
+    mount: ServedVolume<Router<View>>,
     socket: PathBuf,
     _lock: Lock,
 }
 
 struct Events {
-    signals: [Signal; 3],
+    signals: EndSignals,
     unmounted: oneshot::Receiver<()>,
     servers: Vec<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
     stop_servers: watch::Sender<bool>,
@@ -170,10 +172,10 @@ impl Service {
         let (router, emptied) = Router::start(uid, default_view(), Box::new(System), follow_max)
             .map_err(|source| RoutedError::Thread { source })?;
         let mode = match arguments.root {
-            RootArgument::Lookup => RootMode::Lookup,
-            RootArgument::Link => RootMode::Link,
+            ServiceRoot::Lookup => RootMode::Lookup,
+            ServiceRoot::Link => RootMode::Link,
         };
-        let mount = ServiceMount::new(&mountpoint, router.clone(), mode)?;
+        let mount = mount(&mountpoint, router.clone(), mode)?;
         let socket = folder.join("control.sock");
         let (host, unsaved) = RoutedHost::new(
             runtimes,
@@ -231,7 +233,7 @@ impl Events {
     fn new(
         arguments: &ServiceArguments,
         host: &Arc<RoutedHost>,
-        mount: &ServiceMount,
+        mount: &ServedVolume<Router<View>>,
         told: Told,
         socket: &Path,
     ) -> Result<Self, RoutedError> {
@@ -269,22 +271,14 @@ impl Events {
                 }
             }),
         )?;
-        let signal = |kind| unix::signal(kind).map_err(thread);
-        let signals = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::quit())?,
-        ];
+        let signals = EndSignals::new().map_err(thread)?;
         Ok(Self { signals, unmounted, servers, stop_servers, _stop_syncing: stop_syncing })
     }
 
-    async fn wait_for_the_end(self, host: &RoutedHost) {
-        let [mut terminate, mut interrupt, mut quit] = self.signals;
+    async fn wait_for_the_end(mut self, host: &RoutedHost) {
         tokio::select! {
             _ = self.unmounted => tracing::warn!("the mount was taken away"),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
+            () = self.signals.received() => {}
             () = host.asked_to_end() => {}
         }
         host.stop();

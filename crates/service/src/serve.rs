@@ -28,7 +28,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 /// Paths in one message: their longest form stays below the message size that clients accept.
 const CHANGES_A_MESSAGE: usize = 512;
 
-/// Open files that a status names.
+/// The longest environment that is understood: some ten thousand layers.
+const SPEC_BYTES_MAX: usize = 1 << 20;
+
+/// Open files that a status names, of all runtimes together.
 const OPEN_FILES_MAX: usize = 256;
 
 /// How long the end waits for answers to go out.
@@ -62,6 +65,9 @@ pub struct MountedAt {
     pub runtime: String,
     /// The mount point.
     pub mountpoint: String,
+    /// The service is not told of all forks: the process should adopt what its descendants leave
+    /// behind, or the view may lose them.
+    pub adopt_orphans: bool,
 }
 
 /// A view to take away.
@@ -232,9 +238,13 @@ impl<H: Host> VfsService for Service<H> {
         request: Request<proto::MountRequest>,
     ) -> Result<Response<proto::MountResponse>, Status> {
         let options = MountOptions::from(request.into_inner());
+        if options.env_spec.len() > SPEC_BYTES_MAX {
+            let text = format!("an environment has at most {SPEC_BYTES_MAX} bytes");
+            return Err(Failure::new(FailureCode::Invalid, text).into());
+        }
         let done = self.call_host(move |host| host.mount(&options)).await?;
-        let MountedAt { runtime, mountpoint } = done;
-        Ok(Response::new(proto::MountResponse { runtime_name: runtime, mountpoint }))
+        let MountedAt { runtime: runtime_name, mountpoint, adopt_orphans } = done;
+        Ok(Response::new(proto::MountResponse { runtime_name, mountpoint, adopt_orphans }))
     }
 
     async fn unmount(
@@ -259,8 +269,10 @@ impl<H: Host> VfsService for Service<H> {
                 Ok((views?, host.figures()))
             })
             .await?;
+        let mut left = OPEN_FILES_MAX;
         let views = views.into_iter().map(|mut view| {
-            view.open_for_writing.truncate(OPEN_FILES_MAX);
+            view.open_for_writing.truncate(left);
+            left -= view.open_for_writing.len();
             view.into()
         });
         Ok(Response::new(proto::StatusResponse {
@@ -277,7 +289,7 @@ impl<H: Host> VfsService for Service<H> {
     ) -> Result<Response<Self::CommitStream>, Status> {
         let request = request.into_inner();
         let control = self.host.view(&request.runtime_name)?;
-        let options = CommitOptions::from(request);
+        let options = CommitOptions::try_from(request)?;
         let (send, events) = mpsc::channel(4);
         // Not awaited: a commit goes on to its end when the caller goes away.
         tokio::task::spawn_blocking(move || {

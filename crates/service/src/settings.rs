@@ -9,6 +9,7 @@ use spfs_repo::{Encoding, RepoError, Repository};
 use spfs_runtime::Runtimes;
 
 use crate::args::StorageArguments;
+use crate::failure::chain;
 use crate::launch::{format_name, strategy_name};
 
 /// What a service works with.
@@ -26,13 +27,28 @@ pub struct Settings {
     pub encoding_format: EncodingFormat,
 }
 
-/// Where settings come from that no argument gives: the configuration.
-pub type Defaults<'a> = &'a dyn Fn() -> Result<Settings, String>;
-
-/// There is no configuration: a program of its own is told everything.
-pub(crate) fn none() -> Result<Settings, String> {
-    Err("name the local repository with --storage".to_owned())
+/// What the configuration says.
+#[derive(Clone, Copy)]
+pub struct Defaults<'a> {
+    /// What no argument gives.
+    pub settings: &'a dyn Fn() -> Result<Settings, String>,
+    /// The full address of a repository that can be opened, by its name, address or path.
+    pub remote: &'a dyn Fn(&str) -> Result<String, String>,
 }
+
+impl std::fmt::Debug for Defaults<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Defaults").finish_non_exhaustive()
+    }
+}
+
+/// There is no configuration: a program of its own is told everything, and knows no names.
+pub(crate) const NONE: Defaults<'static> = Defaults {
+    settings: &|| Err("name the local repository with --storage".to_owned()),
+    remote: &|address| {
+        spfs_runtime::check_address(address, Encoding::default()).map_err(|error| chain(&error))
+    },
+};
 
 impl Settings {
     /// Settings for this repository alone.
@@ -52,7 +68,7 @@ impl Settings {
     ) -> Result<Self, String> {
         let mut settings = match &arguments.storage {
             Some(root) => Self::of(std::path::absolute(root).unwrap_or_else(|_| root.clone())),
-            None => defaults()?,
+            None => (defaults.settings)()?,
         };
         settings.secondary_repositories.extend(arguments.secondary.iter().cloned());
         if let Some(log) = &arguments.log {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use spfs_sys::process::{Detached, number_of, spawn_detached};
 
-use crate::args::RootArgument;
+use crate::args::ServiceRoot;
 use crate::client::{Client, ClientError};
 use crate::launch::DAEMON_NAME;
 use crate::settings::Settings;
@@ -37,6 +37,8 @@ pub struct ServiceLaunch<'a> {
     pub program: &'a Path,
     /// Where it is mounted.
     pub mountpoint: &'a Path,
+    /// What the root of the mount shows.
+    pub root: ServiceRoot,
     /// What it works with.
     pub settings: &'a Settings,
 }
@@ -109,18 +111,17 @@ pub fn connect_or_start(launch: &ServiceLaunch<'_>) -> Result<Client, ServiceErr
 /// # Errors
 /// [`ServiceError`].
 pub fn start_service(launch: &ServiceLaunch<'_>) -> Result<(), ServiceError> {
-    start_service_with(launch, RootArgument::default(), None)
+    start_service_with(launch, None)
 }
 
-/// As [`start_service`], with what the arguments of a person say.
+/// As [`start_service`], and it listens on a port as well.
 pub(crate) fn start_service_with(
     launch: &ServiceLaunch<'_>,
-    root: RootArgument,
     listen: Option<SocketAddr>,
 ) -> Result<(), ServiceError> {
-    let root = match root {
-        RootArgument::Lookup => "lookup",
-        RootArgument::Link => "link",
+    let root = match launch.root {
+        ServiceRoot::Lookup => "lookup",
+        ServiceRoot::Link => "link",
     };
     start(launch, |ready| {
         let mut arguments: Vec<OsString> = vec!["service".into(), "--foreground".into()];

@@ -12,7 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -317,29 +317,61 @@ pub fn is_fuse_mount(path: &Path) -> Result<bool, MountError> {
     Ok(mount_at(path)?.is_some_and(|entry| entry.is_fuse()))
 }
 
+/// Our FUSE mounts that are of no use to anybody now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadMounts {
+    /// Their server is gone.
+    pub dead: Vec<MountEntry>,
+    /// Their server is there and did not answer in time: it is stopped, or very busy.
+    pub silent: Vec<MountEntry>,
+}
+
+/// Asks our FUSE mounts (those with this source), all at once, whether anybody serves them, and
+/// waits at most for `limit` for all answers.
+///
+/// A dead mount answers at once, with an error that says so; one whose server is only slow would
+/// hold the caller, so the questions are asked from threads that may be left behind.
+///
+/// # Errors
+/// [`MountError::Table`].
+pub fn dead_mounts(source: &str, limit: Duration) -> Result<DeadMounts, MountError> {
+    let is_ours = |entry: &MountEntry| entry.is_fuse() && platform::mount::is_source(entry, source);
+    let entries: Vec<MountEntry> = mounts()?.into_iter().filter(is_ours).collect();
+    let deadline = Instant::now() + limit;
+    let asked: Vec<_> = entries.iter().map(|entry| ask(&entry.target)).collect();
+    let mut found = DeadMounts::default();
+    for (entry, answer) in entries.into_iter().zip(asked) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match answer.recv_timeout(left) {
+            Ok(Some(Errno::NOTCONN | Errno::NXIO)) => found.dead.push(entry),
+            // It answers, if only that this user has no business there.
+            Ok(_) => {}
+            // The thread could not be started, which says nothing.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => found.silent.push(entry),
+        }
+    }
+    Ok(found)
+}
+
+fn ask(target: &Path) -> mpsc::Receiver<Option<Errno>> {
+    let (sender, receiver) = mpsc::channel();
+    let target = target.to_owned();
+    let question = move || {
+        // The receiver has gone when the answer comes too late.
+        let _ = sender.send(rustix::fs::statvfs(&target).err());
+    };
+    drop(thread::Builder::new().name("spfs-ask".into()).spawn(question));
+    receiver
+}
+
 /// Returns our FUSE mounts (those with this source) whose server is gone.
 ///
 /// # Errors
 /// [`MountError::Table`].
 pub fn stale_mounts(source: &str) -> Result<Vec<MountEntry>, MountError> {
-    let mut entries = mounts()?;
-    entries.retain(|entry| {
-        entry.is_fuse() && platform::mount::is_source(entry, source) && is_dead(&entry.target)
-    });
-    Ok(entries)
-}
-
-/// A dead mount answers at once, with an error that says so; one whose server is only slow would
-/// hold the caller, so the question is asked from a thread that may be left behind.
-fn is_dead(target: &Path) -> bool {
     const LIMIT: Duration = Duration::from_secs(2);
-    let (sender, receiver) = mpsc::channel();
-    let target = target.to_owned();
-    thread::spawn(move || {
-        // The receiver has gone when the answer comes too late.
-        let _ = sender.send(rustix::fs::statvfs(&target).err());
-    });
-    matches!(receiver.recv_timeout(LIMIT), Ok(Some(Errno::NOTCONN | Errno::NXIO)))
+    Ok(dead_mounts(source, LIMIT)?.dead)
 }
 
 /// Returns the name of a process's mount namespace, such as `mnt:[4026531841]`.

@@ -67,6 +67,14 @@ pub fn parent(pid: u32) -> io::Result<u32> {
     Ok(describe(pid)?.parent)
 }
 
+/// Returns the effective user of a process.
+///
+/// # Errors
+/// As [`describe`].
+pub fn user(pid: u32) -> io::Result<u32> {
+    platform::process::user(pid)
+}
+
 /// Returns whether this very process still runs. A zombie does not.
 pub fn alive(id: ProcessId) -> bool {
     identify(id.pid).is_ok_and(|found| found == id)
@@ -114,6 +122,34 @@ pub enum End {
 /// `PermissionDenied` for processes of others.
 pub fn end(id: ProcessId, how: End) -> io::Result<bool> {
     platform::process::end(id, how)
+}
+
+/// Returns whether this process ignores a signal, as whoever started it may have decided (nohup, or
+/// a shell for what it runs in the background).
+///
+/// # Errors
+/// `InvalidInput` when there is no such signal.
+pub fn ignores_signal(number: i32) -> io::Result<bool> {
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is changed, and the buffer is for exactly what is written to it.
+    let code = unsafe { libc::sigaction(number, std::ptr::null(), found.as_mut_ptr()) };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers and a function pointer that may be absent: zeros, and what was written,
+    // are values.
+    let found = unsafe { found.assume_init() };
+    Ok(found.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Makes this process, and the program that it executes next, the parent of every descendant whose
+/// own parent ends, in place of the first process of the machine. Returns whether there is such a
+/// thing here; only Linux has it.
+///
+/// # Errors
+/// When the kernel refuses, which it has no reason to.
+pub fn adopt_orphans() -> io::Result<bool> {
+    platform::process::adopt_orphans()
 }
 
 /// Sets the name by which tools like `ps` and `top` list this process, where it is not the name of

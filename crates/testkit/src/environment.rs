@@ -50,7 +50,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn skip(reason: &str, insist: &str) {
+/// Says loudly that a test cannot run here.
+///
+/// # Panics
+/// Where the variable `insist` is `1`: there it has to run.
+pub fn skip(reason: &str, insist: &str) {
     if std::env::var_os(insist).is_some_and(|value| value == "1") {
         panic!("{insist}=1, but {reason}");
     }

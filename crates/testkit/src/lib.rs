@@ -19,6 +19,7 @@ pub mod ops;
 pub mod pair;
 pub mod paths;
 pub mod power;
+pub mod program;
 pub mod repo;
 pub mod view;
 

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use spfs_model::{Digest, TagName};
 use spfs_repo::AnyRepository;
 use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles};
-use spfs_sys::host::{SYSTEM, System};
+use spfs_sys::host::System;
 
 use super::{active, tag};
 use crate::args::RepoArgs;
@@ -157,7 +157,7 @@ impl Args {
             annotations: self.annotations(),
             keep_editing: self.keep_editing,
             allow_empty: self.allow_empty,
-            macos_files: macos_files(SYSTEM, self.keep_macos_files),
+            macos_files: macos_files(context.env.system(), self.keep_macos_files),
         };
         let was_editable = active.status()?.editable;
         let bar = Bar::files("committing");

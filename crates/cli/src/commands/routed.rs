@@ -69,11 +69,23 @@ fn mount(runtime: Wanted, context: &Context) -> Result<PathBuf> {
         CliError::failed("cannot tell where the program spfs lies").because(&source)
     })?;
     let settings = settings(context)?;
-    let launch =
-        ServiceLaunch { program: &program, mountpoint: Path::new(MOUNTPOINT), settings: &settings };
+    let launch = ServiceLaunch {
+        program: &program,
+        mountpoint: Path::new(MOUNTPOINT),
+        root: context.env.service_root(),
+        settings: &settings,
+    };
     let mut client = connect_or_start(&launch)?;
     let request = MountRequest { root_pid: std::process::id(), runtime };
-    Ok(client.mount(&request)?.mountpoint.into())
+    let mounted = client.mount(&request)?;
+    if mounted.adopt_orphans {
+        // What a daemon of the command starts would be a child of init before anybody has seen it.
+        // From here on, and as the command, this process is the parent instead.
+        if let Err(error) = spfs_sys::process::adopt_orphans() {
+            tracing::warn!(%error, "daemons that the command starts may not see /spfs");
+        }
+    }
+    Ok(mounted.mountpoint.into())
 }
 
 /// Becomes the command. The view goes with this process when that fails.
@@ -96,6 +108,15 @@ fn execute(
         Ok(never) => match never {},
         Err(error) => CliError::entering(name, &error.into()),
     }
+}
+
+/// The full address of a repository that a person names.
+pub(crate) fn remote_address(
+    env: crate::env::Environment,
+    name: &str,
+) -> std::result::Result<String, String> {
+    let context = Context::new(env, 0, None);
+    repositories::remote_address(&context, name).map_err(|error| error.one_line())
 }
 
 /// What the configuration says to a service that a person starts.

@@ -9,8 +9,8 @@ use spfs_model::Digest;
 use spfs_repo::ResolvedEnvironment;
 use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
-    BackendSource, MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeRecord,
-    Runtimes,
+    BackendSource, LiveShown, MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName,
+    RuntimeRecord, Runtimes,
 };
 use spfs_service::{Launch, start_runtime_daemon};
 
@@ -124,6 +124,11 @@ impl RuntimeArgs {
             name: self.runtime_name.clone(),
             stack,
             live: environment.live,
+            // Where all runtimes are in one mount, nothing can be mounted for one of them.
+            live_shown: match context.env.is_routed() {
+                true => LiveShown::Links,
+                false => LiveShown::Mounts,
+            },
             backend,
             // What is empty is editable where that is possible; who asks for it is told if not.
             editable: editable && (self.edit || backend.supports_editable()),

@@ -6,13 +6,14 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use spfs_repo::Repository;
 use spfs_runtime::enter::MOUNT_SOURCE;
 use spfs_runtime::{RuntimeStatus, Runtimes};
-use spfs_service::Settings;
+use spfs_service::{Client, Settings};
 use spfs_sys::publish::Draft;
-use spfs_sys::{host, limits, mount, reflink, socket};
+use spfs_sys::{host, limits, mount, reflink};
 
 use super::storage::{Clones, Crashed, Storage};
 use super::{Agent, Facts, Service};
@@ -21,6 +22,9 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::install::agent;
+
+/// How long those are waited for who may not answer: all mounts together, and the service.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Collects the facts of this machine, user and configuration.
 pub(crate) fn gather(context: &Context) -> Facts {
@@ -39,9 +43,7 @@ pub(crate) fn gather(context: &Context) -> Facts {
             .as_ref()
             .map(|config| config.filesystem.backend.clone())
             .unwrap_or_default(),
-        stale: mount::stale_mounts(MOUNT_SOURCE)
-            .map(|stale| stale.into_iter().map(|entry| entry.target).collect())
-            .map_err(told),
+        stale: mount::dead_mounts(MOUNT_SOURCE, PATIENCE).map_err(told),
         service: config.as_ref().map_or(Service::None, |config| service(&config.storage.root)),
         agent: installed_agent(context, config.as_ref()),
         mounted: here.map(|entry| entry.file_system.to_string_lossy().into_owned()),
@@ -51,10 +53,15 @@ pub(crate) fn gather(context: &Context) -> Facts {
 
 fn service(root: &Path) -> Service {
     let path = Settings::of(root.to_owned()).socket();
-    match path.exists() {
-        false => Service::None,
-        true if socket::connect(&path).is_ok() => Service::Listens(path),
-        true => Service::Silent(path),
+    if !path.exists() {
+        return Service::None;
+    }
+    match Client::connect(&path) {
+        Ok(mut client) => match client.answers_within(PATIENCE) {
+            true => Service::Answers(path),
+            false => Service::Hangs(path),
+        },
+        Err(_) => Service::Silent(path),
     }
 }
 

@@ -40,7 +40,7 @@ fn good(host: Host) -> Facts {
             crashed: Ok(Vec::new()),
             unreadable: Vec::new(),
         }),
-        stale: Ok(Vec::new()),
+        stale: Ok(DeadMounts::default()),
         service: Service::None,
         agent: Agent { path: Some("/Users/ada/a.plist".into()), found: None, expected: "x".into() },
         mounted: None,
@@ -191,16 +191,33 @@ fn a_crashed_runtime_is_named_with_all_ways_on() {
     expect(facts, State::Warning, "runtimes", &["bad record x", "spfs runtime remove"]);
 }
 
+fn entry(target: &str) -> MountEntry {
+    MountEntry {
+        target: target.into(),
+        file_system: "fuse.spfs".into(),
+        source: "spfs".into(),
+        read_only: false,
+        owner: Some(0),
+        id: 1,
+    }
+}
+
 #[test]
 fn dead_mounts_and_services_are_told() {
     let mut facts = good(Host::Linux(linux()));
-    facts.stale = Ok(vec!["/spfs".into()]);
+    facts.stale = Ok(DeadMounts { dead: vec![entry("/spfs")], ..DeadMounts::default() });
     expect(facts, State::Broken, "stale mounts", &["/spfs is gone", "umount -f /spfs"]);
+    let mut facts = good(Host::Linux(linux()));
+    facts.stale = Ok(DeadMounts { silent: vec![entry("/spfs")], ..DeadMounts::default() });
+    expect(facts, State::Warning, "stale mounts", &["/spfs did not answer", "stopped"]);
+    let mut facts = good(Host::MacOs(mac()));
+    facts.service = Service::Hangs("/data/control.sock".into());
+    expect(facts, State::Warning, "service", &["/data/control.sock", "did not answer"]);
     let mut facts = good(Host::MacOs(mac()));
     facts.service = Service::Silent("/data/control.sock".into());
     expect(facts, State::Warning, "service", &["/data/control.sock", "spfs-fuse service"]);
     let mut facts = good(Host::MacOs(mac()));
-    facts.service = Service::Listens("/data/control.sock".into());
+    facts.service = Service::Answers("/data/control.sock".into());
     assert!(findings(&facts).iter().any(|finding| finding.check == "service"));
 }
 

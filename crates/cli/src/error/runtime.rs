@@ -117,6 +117,9 @@ impl From<Failure> for CliError {
         match failure.code {
             FailureCode::NothingToCommit => told("nothing to commit")
                 .hint("'spfs diff' shows what differs from the layers; nothing does"),
+            FailureCode::OnlyLeftOut => {
+                told("nothing to commit").hint("--keep-macos-files stores them")
+            }
             FailureCode::NotEditable => {
                 told("nothing to commit").hint("begin to change files with 'spfs edit'")
             }

@@ -83,6 +83,34 @@ fn a_second_commit_holds_only_what_came_after_the_first() {
 }
 
 #[test]
+fn files_of_macos_are_left_out_and_counted() {
+    as_each_user(|world| {
+        let mut session = world.session(["-"]);
+        let commit = "SPFS_TEST_MACOS_FILES=1 spfs commit layer --keep-editing";
+        session.ok("mkdir /spfs/d; echo 1 > /spfs/d/f; touch /spfs/.DS_Store /spfs/d/._f");
+        session.ok("mkdir /spfs/.Trashes; touch /spfs/.Trashes/old");
+        let said = session.ok(&format!("{commit} -t without"));
+        assert!(said.contains("files of macOS left out") && said.contains("count=3"), "{said}");
+        assert_eq!(
+            world.spfs(["ls", "-R", "without"]).succeeds().stdout,
+            ".:\nd/  \n\n./d:\nf  \n\n"
+        );
+        // They stay, and only they are left.
+        session.ok("test -e /spfs/.DS_Store && test -e /spfs/d/._f && test -e /spfs/.Trashes/old");
+        let said = session.fails(commit);
+        for part in ["nothing to commit", "only files of macOS", "(3)", "--keep-macos-files"] {
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+        session.ok(&format!("{commit} --keep-macos-files -t with"));
+        let stored = world.spfs(["ls", "with"]).succeeds().stdout;
+        assert!(stored.contains(".DS_Store") && stored.contains(".Trashes"), "{stored}");
+        let said = session.fails(commit);
+        assert!(said.contains("nothing was changed"), "{said}");
+        session.end();
+    });
+}
+
+#[test]
 fn a_commit_without_changes_is_refused_but_a_platform_is_not() {
     as_each_user(|world| {
         package(world);

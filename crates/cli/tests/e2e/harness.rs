@@ -2,6 +2,7 @@
 //! the user the test is about; and the promise that nothing of it is left behind.
 
 mod command;
+mod routed;
 mod session;
 mod tree;
 
@@ -12,6 +13,8 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 pub(crate) use command::{Outcome, Spfs};
+use routed::Routed;
+pub(crate) use routed::{ROUTED, own_mounts};
 pub(crate) use session::Session;
 pub(crate) use tree::{LIST, assert_same_tree, list};
 
@@ -33,7 +36,9 @@ pub(crate) enum User {
 impl User {
     /// Everybody that commands can be run as here: root and an ordinary user where we are root.
     pub(crate) fn all() -> Vec<Self> {
-        if is_root() { vec![Self::Myself, Self::Nobody] } else { vec![Self::Myself] }
+        // On Linux only root can mount for all.
+        let routed = std::env::var_os(ROUTED).is_some();
+        if is_root() && !routed { vec![Self::Myself, Self::Nobody] } else { vec![Self::Myself] }
     }
 }
 
@@ -59,6 +64,7 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     user: User,
     root: Root,
+    routed: Option<Routed>,
 }
 
 impl World {
@@ -67,14 +73,23 @@ impl World {
         Self::of(User::Myself)
     }
 
+    /// A world of root with a service, whose mount has this kind of root.
+    pub(crate) fn routed(root: &str) -> Self {
+        Self::with(User::Myself, Some(Routed::new(root)))
+    }
+
     /// A world of this user.
     pub(crate) fn of(user: User) -> Self {
+        Self::with(user, if user == User::Myself { Routed::asked_for() } else { None })
+    }
+
+    fn with(user: User, routed: Option<Routed>) -> Self {
         let dir = tempfile::Builder::new().prefix("spfs-e2e-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         if user == User::Nobody {
             std::os::unix::fs::lchown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let world = Self { dir, user, root: Root::Host };
+        let world = Self { dir, user, root: Root::Host, routed };
         for name in ["home", "config", "work", "bin"] {
             fs::create_dir(world.path(name)).unwrap();
             world.give(&world.path(name));
@@ -84,7 +99,17 @@ impl World {
         if fs::hard_link(built, world.program()).is_err() {
             fs::copy(built, world.program()).unwrap();
         }
+        if world.routed.is_some() {
+            std::os::unix::fs::symlink(world.program(), world.path("bin/spfs-fuse")).unwrap();
+        }
         world
+    }
+
+    /// Ends the service of a world that has one, if it serves nothing any more.
+    fn end_service(&self) {
+        if self.routed.is_some() {
+            self.spfs(["shutdown"]).program(self.path("bin/spfs-fuse")).run();
+        }
     }
 
     /// The same, seen from another root directory.
@@ -184,6 +209,16 @@ impl World {
         out.lines().map(str::to_owned).collect()
     }
 
+    /// What is left of runtimes in the storage; the folder of a service stays.
+    pub(crate) fn left_of_runtimes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.storage().join("runtimes")).into_iter().flatten();
+        let mut left: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        if self.routed.is_some() {
+            left.retain(|path| !path.ends_with("service#0"));
+        }
+        left
+    }
+
     /// Processes with this world's path in their command line.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let needle = self.dir.path().as_os_str().as_encoded_bytes().to_vec();
@@ -208,7 +243,10 @@ impl World {
 
     /// Waits until nothing of this world runs any more.
     pub(crate) fn settle(&self) {
-        wait_for("the world's processes to end", || self.processes().is_empty());
+        wait_for("the world's processes to end", || {
+            self.end_service();
+            self.processes().is_empty()
+        });
     }
 }
 
@@ -216,6 +254,7 @@ impl Drop for World {
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.processes().is_empty() && Instant::now() < deadline {
+            self.end_service();
             std::thread::sleep(Duration::from_millis(5));
         }
         let left = self.processes();

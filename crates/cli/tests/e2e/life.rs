@@ -28,9 +28,7 @@ fn nothing_is_left_when_the_last_process_has_ended() {
         world.spfs(["run", "-", "--", "sh", "-c", "touch /spfs/x"]).succeeds();
         world.settle();
         assert_eq!(world.runtimes(), Vec::<String>::new());
-        let runtimes = world.storage().join("runtimes");
-        let left: Vec<_> = std::fs::read_dir(&runtimes).into_iter().flatten().flatten().collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(world.left_of_runtimes(), Vec::<std::path::PathBuf>::new());
     });
 }
 
@@ -167,9 +165,7 @@ fn a_crashed_runtime_can_be_removed() {
         session.end();
         world.spfs(["runtime", "rm", "victim"]).succeeds();
         assert_eq!(world.runtimes(), Vec::<String>::new());
-        let runtimes = world.storage().join("runtimes");
-        let left: Vec<_> = std::fs::read_dir(&runtimes).into_iter().flatten().flatten().collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(world.left_of_runtimes(), Vec::<std::path::PathBuf>::new());
     });
 }
 

@@ -1,6 +1,6 @@
 //! The examples of docs/semantics.md, each in a runtime of its own.
 
-use crate::harness::{World, as_each_user};
+use crate::harness::{World, as_each_user, own_mounts};
 
 /// A block of commands and what they print.
 struct Example {
@@ -71,6 +71,9 @@ fn the_examples_of_the_document_are_true() {
     });
 }
 
+/// What docs/macos.md says is otherwise where one mount shows all runtimes.
+const UNLIKE_A_MOUNT: [&str; 1] = ["[ -w file ] || echo not writable"];
+
 /// Returns what is otherwise than the document says.
 fn run(world: &World, example: &Example) -> Vec<String> {
     let mut session = world.session(["--edit", "base"]);
@@ -78,6 +81,9 @@ fn run(world: &World, example: &Example) -> Vec<String> {
     assert!(!example.steps.is_empty(), "docs/semantics.md:{}: no command", example.line);
     let mut wrong = Vec::new();
     for Step { line, command, output } in &example.steps {
+        if UNLIKE_A_MOUNT.contains(&&**command) && !own_mounts("access(2) asks the mount") {
+            continue;
+        }
         let mut said = session.sh(command).stdout;
         if !said.is_empty() && !said.ends_with('\n') {
             said.push('\n');

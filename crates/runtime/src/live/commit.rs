@@ -62,6 +62,10 @@ impl LiveRuntime {
             .map_err(|source| LiveError::Difference { name: self.name.clone(), source })?;
         let manifest = match (manifest, options.kind) {
             (None, CommitKind::Layer) if options.allow_empty => Some(Manifest::empty()),
+            (None, CommitKind::Layer) if changes.left_out > 0 => {
+                let (name, count) = (self.name.clone(), changes.left_out as u64);
+                return Err(LiveError::OnlyLeftOut { name, count });
+            }
             (None, CommitKind::Layer) => return Err(self.nothing_to_commit()),
             (manifest, _) => manifest,
         };

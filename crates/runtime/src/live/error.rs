@@ -71,6 +71,14 @@ pub enum LiveError {
         /// The runtime.
         name: RuntimeName,
     },
+    /// All that was changed is left out of the layer.
+    #[error("only files of macOS were changed in runtime {name} ({count}), and these are left out")]
+    OnlyLeftOut {
+        /// The runtime.
+        name: RuntimeName,
+        /// How many files and directories.
+        count: u64,
+    },
     /// The runtime is read-only and holds no changes.
     #[error("runtime {name} is not in edit mode, and nothing was changed in it")]
     NotEditable {

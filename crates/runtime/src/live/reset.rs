@@ -127,7 +127,8 @@ impl LiveRuntime {
             return Ok(None);
         }
         let repository = &**self.runtimes.repository();
-        let written = mount_points::write(repository, lower, &live);
+        let shown = state.record.config.live_shown;
+        let written = mount_points::write(repository, lower, &live, shown);
         let failed = |source| RuntimeError::LiveLayers { name: self.name.to_string(), source };
         Ok(Some(written.map_err(failed)?))
     }

@@ -62,9 +62,23 @@ impl Sources {
     }
 }
 
-fn open(address: &str, encoding: Encoding) -> Result<Arc<dyn AnyRepository>, RepoError> {
+/// Returns the full form of the address of a repository, which can be opened.
+///
+/// # Errors
+/// When it is no address, or the repository cannot be opened.
+pub fn check_address(address: &str, encoding: Encoding) -> Result<String, RepoError> {
+    let address = parse(address)?;
+    address.open(encoding)?;
+    Ok(address.to_string())
+}
+
+fn parse(address: &str) -> Result<Address, RepoError> {
     let now = crate::runtimes::now().to_zoned(jiff::tz::TimeZone::UTC);
-    Address::parse(address, &PlainAddresses { now })?.open(encoding)
+    Address::parse(address, &PlainAddresses { now })
+}
+
+fn open(address: &str, encoding: Encoding) -> Result<Arc<dyn AnyRepository>, RepoError> {
+    parse(address)?.open(encoding)
 }
 
 impl Payloads for Sources {

@@ -120,8 +120,9 @@ pub(crate) fn mount_points_on(
     record: &RuntimeRecord,
     live: &[LiveLayer],
 ) -> Result<Digest, MountPointError> {
+    let shown = record.config.live_shown;
     let lower = Sources::new(runtimes, Some(record)).merge(&record.stack())?;
-    mount_points::write(&**runtimes.repository(), &lower, live)
+    mount_points::write(&**runtimes.repository(), &lower, live, shown)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use spfs_vfs::api::{Access, File, FileType, New, NewKind, Remove, Replace};
 
 use super::*;
 use crate::control::{CommitKind, CommitOptions, Committed, MacosFiles, ResetOptions};
+use crate::mount_points::LiveShown;
 use crate::runtimes::{NewRuntime, Rerun};
 
 /// A kernel that remembers what it was told, and can refuse to become read-only.
@@ -53,6 +54,7 @@ fn fixture_with(change: impl FnOnce(NewRuntime) -> NewRuntime) -> Fixture {
         name: Some(name()),
         stack: Vec::new(),
         live: Vec::new(),
+        live_shown: LiveShown::default(),
         backend: MountBackend::FuseWithScratch,
         editable: true,
         durable: false,
@@ -529,7 +531,7 @@ fn files_of_macos_are_left_out_of_a_commit_and_stay_in_the_runtime() {
     assert_eq!(fixture.read(".DS_Store").as_deref(), Some("icons"));
     assert_eq!(fixture.diff(), ["+.DS_Store", "+.Trashes", "+.Trashes/501"]);
     let error = fixture.commit(&WITHOUT).unwrap_err();
-    assert!(matches!(error, LiveError::NothingToCommit { .. }), "{error}");
+    assert!(matches!(error, LiveError::OnlyLeftOut { count: 2, .. }), "{error}");
     // Also after a crash they are there, and a later commit may take them.
     let fixture = fixture.crash();
     assert_eq!(fixture.read(".DS_Store").as_deref(), Some("icons"));

@@ -52,6 +52,7 @@ fn new(name: &str) -> NewRuntime {
         name: Some(named(name)),
         stack: Vec::new(),
         live: Vec::new(),
+        live_shown: LiveShown::default(),
         backend: MountBackend::FuseWithScratch,
         editable: true,
         durable: false,

@@ -16,12 +16,13 @@ use spfs_fuse::{Options, Session, Single};
 use spfs_runtime::enter::{EnterPlan, JoinPlan, enter, join};
 use spfs_runtime::startup::Startup;
 use spfs_testkit::layers::Tree;
+use spfs_testkit::program::{
+    As, Helper, LIMIT, Running, USER, bind_to_itself, can_mount_as_both, hear, say,
+};
 use spfs_testkit::{BaseStack, wait_until};
 use spfs_vfs::api::Owner;
 use spfs_vfs::{View, ViewOptions};
 use tempfile::TempDir;
-
-use crate::harness::{As, Helper, LIMIT, Running, USER, bind_to_itself, can_mount, hear, say};
 
 pub(crate) const HELPERS: &[Helper] = &[
     ("enter", |arguments| enter_helper(arguments, false)),
@@ -42,7 +43,7 @@ pub(crate) enum Place {
 
 /// Runs a test body as root and as an ordinary user, at both places.
 pub(crate) fn everywhere(body: fn(As, Place)) {
-    if can_mount() {
+    if can_mount_as_both() {
         for who in [As::Caller, As::User] {
             for place in [Place::Present, Place::Absent] {
                 body(who, place);

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use spfs_testkit::TreeBuilder;
 use spfs_testkit::layers::Tree;
+use spfs_testkit::program::{As, GROUP, Running, Test, USER, can_mount_as_both};
 
 use crate::daemon::{Place, Runtime, ended, everywhere};
-use crate::harness::{As, GROUP, Running, Test, USER};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_command_sees_the_runtime_and_nobody_else_does", || everywhere(the_runtime)),
@@ -255,7 +255,7 @@ fn scripts(who: As, place: Place) {
 }
 
 fn other_users() {
-    if !crate::harness::can_mount() {
+    if !can_mount_as_both() {
         return;
     }
     let runtime = Runtime::new(As::Caller, Place::Present, &layer());

@@ -3,14 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
 mod daemon;
-#[path = "../../../sys/tests/namespaces/harness.rs"]
-#[expect(dead_code, reason = "it is made for other tests as well")]
-mod harness;
 mod inside;
 mod nested;
 mod trouble;
 
 fn main() -> std::process::ExitCode {
     let tests = [inside::TESTS, nested::TESTS, trouble::TESTS].concat();
-    harness::main(&tests, daemon::HELPERS)
+    spfs_testkit::program::Program::new(&tests, daemon::HELPERS).main()
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use spfs_testkit::TreeBuilder;
 use spfs_testkit::layers::Tree;
+use spfs_testkit::program::{As, Running, Test, can_mount_as_both};
 
 use crate::daemon::{Place, Runtime, Start, ended, everywhere};
-use crate::harness::{As, Running, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_runtime_in_a_runtime_hides_it_until_it_ends", || everywhere(hides)),
@@ -38,7 +38,7 @@ fn enter_command(runtime: &Runtime, socket: i32, command: &str) -> String {
     let arguments = runtime.enter_arguments("read-only", socket, &["sh", "-c", command]);
     let arguments: Vec<String> = arguments.iter().map(quote).collect();
     let program = std::env::current_exe().unwrap();
-    format!("'{}' --helper caller enter {}", program.display(), arguments.join(" "))
+    format!("'{}' --helper enter {}", program.display(), arguments.join(" "))
 }
 
 /// Enters the outer runtime with a script in which `INNER` enters the inner one with `command`.
@@ -102,7 +102,7 @@ fn directory(who: As, place: Place) {
 
 /// As root the inner runtime takes the mount of the outer one out of its namespace.
 fn lets_go() {
-    if !crate::harness::can_mount() {
+    if !can_mount_as_both() {
         return;
     }
     let (outer, inner) = pair(As::Caller, Place::Present);

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use spfs_testkit::TreeBuilder;
 use spfs_testkit::layers::Tree;
+use spfs_testkit::program::{As, LIMIT, Test, can_mount_as_both};
 
 use crate::daemon::{Place, Runtime, Start, everywhere};
-use crate::harness::{As, LIMIT, Test, can_mount};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_daemons_reason_is_told", || everywhere(refused)),
@@ -83,7 +83,7 @@ fn gone(who: As, place: Place) {
 }
 
 fn threads() {
-    if !can_mount() {
+    if !can_mount_as_both() {
         return;
     }
     let runtime = Runtime::new(As::User, Place::Present, &layer());

@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak, mpsc};
 use parking_lot::Mutex;
 use spfs_fuse::{Session, ViewId};
 use spfs_model::EnvSpec;
-use spfs_runtime::{LiveRuntime, MountBackend, NewRuntime, RuntimeError, RuntimeName, Runtimes};
+use spfs_runtime::{
+    LiveRuntime, LiveShown, MountBackend, NewRuntime, RuntimeError, RuntimeName, Runtimes,
+};
 use spfs_vfs::View;
 use tokio::sync::Notify;
 
@@ -166,6 +168,7 @@ impl RoutedHost {
             name,
             stack,
             live: Vec::new(),
+            live_shown: LiveShown::default(),
             backend: MountBackend::FuseWithScratch,
             editable: options.editable,
             durable: false,
@@ -181,7 +184,7 @@ impl RoutedHost {
         let _starting = Starting::new(self, name)?;
         let lock = daemon::lock(&self.runtimes, name)?;
         let live = Arc::new(LiveRuntime::open(self.runtimes.clone(), name.clone())?);
-        refuse_live_layers(&live)?;
+        refuse_live_mounts(&live)?;
         let folder = live.folder();
         folder.remove_socket()?;
         std::os::unix::fs::symlink(&self.socket, folder.socket()).map_err(|source| {
@@ -235,7 +238,11 @@ impl RoutedHost {
     }
 
     fn mounted_at(&self, name: &str) -> MountedAt {
-        MountedAt { runtime: name.to_owned(), mountpoint: text(&self.mountpoint) }
+        MountedAt {
+            runtime: name.to_owned(),
+            mountpoint: text(&self.mountpoint),
+            adopt_orphans: !self.router.figures().sees_all_forks,
+        }
     }
 }
 
@@ -254,13 +261,20 @@ impl Host for RoutedHost {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Failure::new(FailureCode::Busy, "this service is ending"));
         }
+        check_user(options.root_pid)?;
         let name = match options.runtime {
             WhichRuntime::Served => {
                 let name = options.name.as_deref().unwrap_or_default();
                 self.join(name, options.root_pid)?;
                 return Ok(self.mounted_at(name));
             }
-            WhichRuntime::Existing => parse_name(options.name.as_deref().unwrap_or_default())?,
+            WhichRuntime::Existing => {
+                let name = parse_name(options.name.as_deref().unwrap_or_default())?;
+                if !self.runtimes.folder(&name).exists() {
+                    return Err(RuntimeError::Unknown { name }.into());
+                }
+                name
+            }
             WhichRuntime::New => self.create(options)?,
         };
         if let Err(failure) = self.serve(&name, options.root_pid) {
@@ -344,14 +358,34 @@ impl Drop for Starting<'_> {
     }
 }
 
-/// What is shown of the host is mounted inside a runtime's own namespace, and this mount has none.
-fn refuse_live_layers(live: &LiveRuntime) -> Result<(), Failure> {
-    let layers = live.record().live_layers().map_err(RuntimeError::from)?;
-    if layers.is_empty() {
+/// A runtime that was made for a mount of its own has its live layers mounted in there, and this
+/// mount has no place for them: one that is made for a service has links.
+fn refuse_live_mounts(live: &LiveRuntime) -> Result<(), Failure> {
+    let record = live.record();
+    let layers = record.live_layers().map_err(RuntimeError::from)?;
+    if layers.is_empty() || record.config.live_shown == LiveShown::Links {
         return Ok(());
     }
-    let text = format!("runtime {} has live layers, which a service cannot show", live.name());
+    let text = format!(
+        "runtime {} was made for a mount of its own, in which its live layers are mounted; a \
+         service cannot show them: make a new runtime for it",
+        live.name()
+    );
     Err(Failure::new(FailureCode::Unsupported, text))
+}
+
+/// Only processes of the service's own user see its views: a view for another one would be of no
+/// use to anybody.
+fn check_user(pid: u32) -> Result<(), Failure> {
+    let own = spfs_sys::ids::euid();
+    let user = spfs_sys::process::user(pid).map_err(|_| {
+        Failure::new(FailureCode::Invalid, RouteError::NoProcess { pid }.to_string())
+    })?;
+    if user == own {
+        return Ok(());
+    }
+    let text = format!("process {pid} belongs to uid {user}: this service is for uid {own} alone");
+    Err(Failure::new(FailureCode::Denied, text))
 }
 
 fn parse_name(name: &str) -> Result<RuntimeName, Failure> {

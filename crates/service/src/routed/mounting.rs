@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
 
-use spfs_fuse::{RootMode, Session, Volume};
+use spfs_fuse::RootMode;
 use spfs_model::MergedTree;
 use spfs_runtime::enter::MOUNT_SOURCE;
 use spfs_sys::mount;
@@ -14,15 +13,8 @@ use spfs_vfs::api::Owner;
 use spfs_vfs::{Payloads, View, ViewOptions};
 
 use super::RoutedError;
-use crate::daemon::start_thread;
-use crate::failure::chain;
 use crate::router::Router;
-
-/// How long a mount may take to be there.
-const MOUNT_WAIT: Duration = Duration::from_secs(30);
-
-/// How long the end waits for the kernel to let go of the mount.
-const UNMOUNT_WAIT: Duration = Duration::from_secs(2);
+use crate::volume::ServedVolume;
 
 /// Layers of the default view: none.
 struct NoPayloads;
@@ -40,56 +32,22 @@ pub(super) fn default_view() -> Arc<View> {
     View::read_only(Arc::new(MergedTree::empty()), Arc::new(NoPayloads), options)
 }
 
-/// The mount, which goes with the value.
-#[derive(Debug)]
-pub(super) struct ServiceMount {
-    volume: Volume,
-    pub(super) session: Arc<Session<Router<View>>>,
-    mountpoint: PathBuf,
+/// Mounts and serves.
+pub(super) fn mount(
+    mountpoint: &Path,
+    router: Router<View>,
+    root: RootMode,
+) -> Result<ServedVolume<Router<View>>, RoutedError> {
+    let options = spfs_fuse::Options { root, ..spfs_fuse::Options::default() };
+    ServedVolume::new(mountpoint, |device| spfs_fuse::serve_views(router, device, options))
+        .map_err(|source| RoutedError::Mount { mountpoint: mountpoint.to_owned(), source })
 }
 
-impl ServiceMount {
-    pub(super) fn new(
-        mountpoint: &Path,
-        router: Router<View>,
-        root: RootMode,
-    ) -> Result<Self, RoutedError> {
-        let failed = |source| RoutedError::Mount { mountpoint: mountpoint.to_owned(), source };
-        let (volume, device) = Volume::mount(mountpoint).map_err(failed)?;
-        let options = spfs_fuse::Options { root, ..spfs_fuse::Options::default() };
-        let session = match spfs_fuse::serve_views(router, device, options) {
-            Ok(session) => Arc::new(session),
-            Err(error) => {
-                drop(volume.unmount(true));
-                return Err(failed(error));
-            }
-        };
-        let mount = Self { volume, session, mountpoint: mountpoint.to_owned() };
-        mount.volume.wait_until_mounted(MOUNT_WAIT).map_err(failed)?;
-        Ok(mount)
-    }
-}
-
-impl Drop for ServiceMount {
-    fn drop(&mut self) {
-        if self.session.is_ended() {
-            return;
-        }
-        let gone = self.volume.unmount(false).or_else(|_| self.volume.unmount(true));
-        if let Err(error) = gone {
-            tracing::error!("cannot unmount {}: {}", self.mountpoint.display(), chain(&error));
-            return;
-        }
-        // Who still uses it holds the session; for them it ends with this process.
-        let (ended, wait) = mpsc::channel();
-        let session = Arc::clone(&self.session);
-        let waiting = start_thread("spfs-unmount", move || {
-            drop(session.wait());
-            let _ = ended.send(());
-        });
-        if waiting.is_ok() {
-            let _ = wait.recv_timeout(UNMOUNT_WAIT);
-        }
+/// A user as people know him.
+fn user(uid: u32) -> String {
+    match spfs_sys::ids::user_name(uid) {
+        Some(name) => format!("{} (uid {uid})", name.display()),
+        None => format!("uid {uid}"),
     }
 }
 
@@ -118,7 +76,7 @@ pub(super) fn release(mountpoint: &Path) -> Result<(), RoutedError> {
     match mount::mount_at(mountpoint).map_err(table)? {
         Some(entry) if entry.is_fuse() => Err(RoutedError::Mounted {
             mountpoint: mountpoint.to_owned(),
-            owner: entry.owner.unwrap_or_default(),
+            owner: entry.owner.map_or_else(|| "somebody".to_owned(), user),
         }),
         _ => Ok(()),
     }

@@ -234,7 +234,7 @@ impl Graph {
     /// A process has started another one.
     pub(crate) fn forked(&mut self, parent: u32, child: u32, table: &dyn Processes) {
         // Whoever had the pid of the child before has ended.
-        self.remove(child);
+        self.ended(child);
         let Some(verdict @ Some(_)) = self.known.get(&parent).map(|known| known.verdict) else {
             return;
         };
@@ -274,6 +274,9 @@ impl Graph {
 
     /// A process has ended.
     pub(crate) fn ended(&mut self, pid: u32) {
+        if let Some((id, _)) = self.known(pid) {
+            self.forget_root(id);
+        }
         self.remove(pid);
     }
 
@@ -281,7 +284,11 @@ impl Graph {
         if self.verdict(id) == Some(verdict) {
             return;
         }
-        self.remove(id.pid);
+        match self.known(id.pid) {
+            Some((same, _)) if same == id => self.remove(id.pid),
+            // Its pid was that of one who has ended.
+            _ => self.ended(id.pid),
+        }
         self.known.insert(id.pid, Known { id: Some(id), verdict });
         self.changed.insert(id.pid);
         if let Some(view) = verdict {
@@ -301,6 +308,15 @@ impl Graph {
         if *members == 0 {
             self.population.remove(&view);
             self.emptied.push(view);
+        }
+    }
+
+    /// A process that was given a view has ended. One such process of each view stays noted, for
+    /// what is around the view: what others inherited is taken away some day.
+    fn forget_root(&mut self, id: ProcessId) {
+        let Some(root) = self.roots.get(&id) else { return };
+        if self.roots.values().filter(|other| other.view == root.view).count() > 1 {
+            self.roots.remove(&id);
         }
     }
 
@@ -334,17 +350,19 @@ impl Graph {
         self.known.iter().filter(move |(_, known)| of_view(known)).map(|(pid, _)| *pid)
     }
 
-    /// The processes that a view was given to.
+    /// The processes that a view was given to and that have not ended.
     pub(crate) fn roots_of(&self, view: ViewId) -> Vec<u32> {
-        let roots = self.roots.iter().filter(|(_, root)| root.view == view);
+        let lives = |id: &ProcessId| self.verdict(*id).is_some();
+        let roots = self.roots.iter().filter(|(id, root)| root.view == view && lives(id));
         let mut pids: Vec<u32> = roots.map(|(id, _)| id.pid).collect();
         pids.sort_unstable();
         pids
     }
 
-    /// The view that was given to a process.
+    /// The view that was given to the process that has a pid now.
     pub(crate) fn given_to(&self, pid: u32) -> Option<ViewId> {
-        self.roots.iter().find(|(id, _)| id.pid == pid).map(|(_, root)| root.view)
+        let (id, _) = self.known(pid)?;
+        self.roots.get(&id).map(|root| root.view)
     }
 
     /// How many processes are known.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use spfs_model::{ChangeKind, DigestStrategy, EncodingFormat};
 use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles, ResetOptions};
@@ -14,28 +14,39 @@ use spfs_runtime::startup::Startup;
 use spfs_runtime::{RuntimeFolder, RuntimeName};
 use spfs_service::{Client, ClientError, Launch, start_runtime_daemon};
 use spfs_sys::process;
-
-use crate::harness::say;
+use spfs_testkit::program::{Helper, say};
 
 /// Where the storage is, for the helpers.
 pub(crate) const STORAGE: &str = "SPFS_TEST_STORAGE";
 
-pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match (name, &arguments[..]) {
-        ("start", [name, fresh, editable, command @ ..]) => {
-            start(name, *fresh == "fresh", *editable == "editable", command)
+pub(crate) const HELPERS: &[Helper] = &[
+    ("start", |arguments| match &words(arguments)[..] {
+        [name, fresh, editable, command @ ..] => {
+            start(name, *fresh == "fresh", *editable == "editable", command);
         }
-        ("enter", [name, handshake, editable, command @ ..]) => {
-            enter(name, handshake, *editable == "editable", command)
+        other => panic!("{other:?}"),
+    }),
+    ("enter", |arguments| match &words(arguments)[..] {
+        [name, handshake, editable, command @ ..] => {
+            enter(name, handshake, *editable == "editable", command);
         }
-        ("spfs", [request, rest @ ..]) => inside(request, rest),
-        ("load", [id, dir, how]) => {
-            crate::load::work(id, Path::new(dir), crate::load::Until::parse(how));
-            ExitCode::SUCCESS
-        }
-        _ => panic!("no helper {name} {arguments:?}"),
-    }
+        other => panic!("{other:?}"),
+    }),
+    ("spfs", |arguments| inside(&arguments[0], &words(&arguments[1..]))),
+    ("call_all", |arguments| crate::users::call_all(&arguments[0])),
+    ("load", |arguments| match &words(arguments)[..] {
+        [id, dir, how] => crate::load::work(id, Path::new(dir), crate::load::Until::parse(how)),
+        other => panic!("{other:?}"),
+    }),
+];
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+/// The end of a helper that has said why.
+fn failed() -> ! {
+    std::process::exit(1)
 }
 
 fn storage() -> PathBuf {
@@ -43,7 +54,7 @@ fn storage() -> PathBuf {
 }
 
 /// Starts the daemon of a runtime and executes the step that enters.
-fn start(name: &str, fresh: bool, editable: bool, command: &[&str]) -> ExitCode {
+fn start(name: &str, fresh: bool, editable: bool, command: &[&str]) {
     let root = storage();
     let outer = std::env::var("SPFS_RUNTIME").ok().map(|outer| outer.parse().unwrap());
     let started = start_runtime_daemon(&Launch {
@@ -69,14 +80,14 @@ fn start(name: &str, fresh: bool, editable: bool, command: &[&str]) -> ExitCode 
 pub(crate) const DO_NOT_ENTER: &str = "SPFS_TEST_DO_NOT_ENTER";
 
 /// Enters a runtime whose daemon waits.
-fn enter(name: &str, handshake: &str, editable: bool, command: &[&str]) -> ExitCode {
+fn enter(name: &str, handshake: &str, editable: bool, command: &[&str]) {
     if std::env::var_os(DO_NOT_ENTER).is_some() {
-        return ExitCode::FAILURE;
+        failed();
     }
     let name: RuntimeName = name.parse().unwrap();
     let folder = RuntimeFolder::new(&storage(), &name);
     let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    let failed = enter::enter(EnterPlan {
+    let not_entered = enter::enter(EnterPlan {
         startup: Startup {
             name,
             folder: folder.path().to_owned(),
@@ -92,27 +103,24 @@ fn enter(name: &str, handshake: &str, editable: bool, command: &[&str]) -> ExitC
         log: folder.log(),
         patience: enter::PATIENCE,
     });
-    let error = failed.unwrap_err();
+    let error = not_entered.unwrap_err();
     say(&format!("NOT ENTERED: {error}"));
-    ExitCode::FAILURE
+    failed()
 }
 
 /// Asks the daemon of the active runtime.
-fn inside(request: &str, rest: &[&str]) -> ExitCode {
+fn inside(request: &str, rest: &[&str]) {
     let name = std::env::var("SPFS_RUNTIME").unwrap().parse().unwrap();
     let socket = RuntimeFolder::new(&storage(), &name).socket();
     match Client::connect(&socket).and_then(|mut client| ask(&mut client, request, rest)) {
-        Ok(answer) => {
-            say(answer.trim_end());
-            ExitCode::SUCCESS
-        }
+        Ok(answer) => say(answer.trim_end()),
         Err(ClientError::Failed(failure)) => {
             say(&format!("FAILED {:?}: {failure}", failure.code));
-            ExitCode::FAILURE
+            failed();
         }
         Err(error) => {
             say(&format!("NO ANSWER: {error}"));
-            ExitCode::FAILURE
+            failed();
         }
     }
 }

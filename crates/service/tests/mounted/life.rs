@@ -5,12 +5,14 @@ use std::path::Path;
 use spfs_model::Digest;
 use spfs_runtime::{MountBackend, NewRuntime, RuntimeStatus};
 use spfs_sys::process::End;
+use spfs_testkit::environment::is_root;
 use spfs_testkit::ops::Rng;
+use spfs_testkit::program::{Test, say};
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, is_ordinary_user, say};
+use crate::ends::{SIGNALS, send};
 use crate::helpers::DO_NOT_ENTER;
-use crate::world::{LIMIT, World, outcome};
+use crate::world::{LIMIT, World, named, outcome};
 
 pub(crate) const TESTS: &[Test] = &[
     ("life::a_read_only_runtime_shows_its_layers_and_leaves_nothing", read_only),
@@ -199,17 +201,21 @@ fn durable() {
 
 fn asked_to_end() {
     let world = World::new();
-    for durable in [false, true] {
+    for (durable, signal) in [false, true].into_iter().flat_map(|d| SIGNALS.map(|s| (d, s))) {
         let new = NewRuntime { durable, ..world.new_runtime("one", &[]) };
         let script = "exec 5>/spfs/file; echo content >&5; echo ready; read line; cat /spfs/file";
         let mut inside = world.spawn(world.start(new, script));
         assert_eq!(inside.line(), "ready");
-        world.end_daemon("one", End::Ask);
+        let daemon = world.daemon("one");
+        send(signal, daemon.pid);
+        assert!(spfs_sys::process::wait_for_end(daemon, LIMIT).unwrap(), "{signal}");
         inside.tell("go on");
         assert_eq!(inside.finish(), "", "the mount is gone");
         if durable {
             world.becomes("one", RuntimeStatus::Saved);
             outcome(&mut world.start_again("one", "cat /spfs/file")).says(&["content"]);
+            world.becomes("one", RuntimeStatus::Saved);
+            world.runtimes.discard(&named("one")).unwrap();
         } else {
             world.vanishes("one");
         }
@@ -241,7 +247,7 @@ fn nested() {
     assert_eq!(inside.finish(), "file\ninner\nouter\n");
     world.vanishes("inner");
     world.vanishes("outer");
-    if is_ordinary_user() {
+    if !is_root() {
         // For them the outer runtime ends no earlier than the inner one.
         return;
     }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use spfs_testkit::ops::Rng;
-
-use crate::harness::say;
+use spfs_testkit::program::say;
 
 /// The most names that one process has at a time.
 const NAMES_MAX: usize = 24;

@@ -6,9 +6,13 @@
 #![cfg_attr(target_os = "linux", expect(clippy::unwrap_used, reason = "a failed test is to panic"))]
 
 #[cfg(target_os = "linux")]
-mod harness;
+mod around;
+#[cfg(target_os = "linux")]
+mod ends;
 #[cfg(target_os = "linux")]
 mod helpers;
+#[cfg(target_os = "linux")]
+mod hostile;
 #[cfg(target_os = "linux")]
 mod life;
 #[cfg(target_os = "linux")]
@@ -20,13 +24,16 @@ mod routed;
 #[cfg(target_os = "linux")]
 mod service;
 #[cfg(target_os = "linux")]
+mod users;
+#[cfg(target_os = "linux")]
 mod work;
 #[cfg(target_os = "linux")]
 mod world;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    harness::main(&[life::TESTS, work::TESTS, reset::TESTS, routed::TESTS].concat())
+    let services = [routed::TESTS, ends::TESTS, users::TESTS, hostile::TESTS].concat();
+    around::main(&[life::TESTS, work::TESTS, reset::TESTS, &services].concat())
 }
 
 /// Runtimes have no mounts of their own there.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use spfs_model::Digest;
 use spfs_runtime::NewRuntime;
+use spfs_testkit::program::Test;
 
-use crate::harness::Test;
 use crate::helpers::STORAGE;
 use crate::service::{ROOTS, Service};
 use crate::world::{World, outcome};

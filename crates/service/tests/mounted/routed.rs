@@ -9,9 +9,9 @@ use spfs_runtime::control::{CommitKind, CommitOptions, MacosFiles, ResetOptions}
 use spfs_service::{Client, ClientError, FailureCode, MountRequest, Wanted};
 use spfs_sys::process::End;
 use spfs_testkit::environment::NOBODY;
+use spfs_testkit::program::{Test, say};
 use spfs_testkit::wait_until;
 
-use crate::harness::{Test, say};
 use crate::service::{Orphan, ROOTS, Service, Shell, daemon, spfs_fuse};
 use crate::world::{LIMIT, outcome};
 
@@ -24,7 +24,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("routed::a_view_is_given_once", given_once),
     ("routed::other_users_see_nothing_and_may_ask_nothing", other_users),
     ("routed::a_port_answers_the_user_of_the_service_alone", port),
-    ("routed::a_service_that_ends_leaves_nothing_but_durable_runtimes", clean_end),
     ("routed::a_killed_service_can_be_started_again", killed),
     ("routed::a_second_service_is_refused", second_service),
     ("routed::views_with_processes_come_and_go", churn),
@@ -246,7 +245,7 @@ fn other_users() {
         // A process of the view that becomes somebody else.
         let script = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups ls -A $M");
         assert_eq!(shell.says(&format!("{script}; echo end")), "end");
-        let socket = service.settings.socket();
+        let socket = service.socket();
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         // What keeps others out in the first place must not hide what is tested here.
         let open = |path: &Path, mode| {
@@ -277,40 +276,6 @@ fn port() {
     assert_eq!(done.code, Some(2));
     assert!(done.err.contains("other machines"), "{}", done.err);
     shell.end();
-}
-
-fn clean_end() {
-    enum Ends {
-        Asked,
-        Signal,
-    }
-    for (root, how) in [("lookup", Ends::Asked), ("link", Ends::Signal), ("lookup", Ends::Signal)] {
-        let mut service = Service::start(root);
-        let mut kept = service.shell("kept", &[]);
-        let mut transient = service.shell("transient", &[]);
-        kept.says("echo work > $M/file; exec 7> $M/open; cd $M");
-        transient.says("echo lost > $M/file");
-        service.client().for_runtime("kept").set_editable(true, true).unwrap();
-        match how {
-            Ends::Asked => {
-                let refused = service.client().shutdown(false).unwrap_err();
-                assert!(refused.to_string().contains("kept, transient"), "{refused}");
-                service.client().shutdown(true).unwrap();
-                assert_eq!(service.wait(), Some(0));
-            }
-            Ends::Signal => service.signal(End::Ask),
-        }
-        service.assert_gone();
-        assert!(!service.folder_of("transient").exists());
-        assert!(service.folder_of("kept").exists());
-        service.run(&[]);
-        let mut again = Shell::new(&service.mountpoint);
-        let runtime = Wanted::Existing("kept".to_owned());
-        service.client().mount(&MountRequest { root_pid: again.pid(), runtime }).unwrap();
-        assert_eq!(again.says("cat $M/file; ls $M"), "work file open");
-        again.end();
-        service.ends("kept");
-    }
 }
 
 fn killed() {
@@ -355,7 +320,7 @@ fn second_service() {
     drop(spfs_repo::Repository::create(other.path("third")).unwrap());
     let done = outcome(command.arg("--mountpoint").arg(&service.mountpoint));
     assert_eq!(done.code, Some(1));
-    assert!(done.err.contains("is served already by a process of uid 0"), "{}", done.err);
+    assert!(done.err.contains("is served already by a process of root (uid 0)"), "{}", done.err);
     assert!(service.is_mounted() && other.is_mounted());
 }
 
@@ -467,7 +432,7 @@ fn program() {
     let nothing = spfs_fuse(&service, &["unmount", "--root-process", &pid]);
     assert!(nothing.err.contains("was given no view"), "{nothing:?}");
     assert_eq!(spfs_fuse(&service, &["shutdown"]).code, Some(0));
-    assert!(wait_until(LIMIT, || !service.is_mounted() && !service.settings.socket().exists()));
+    assert!(wait_until(LIMIT, || !service.is_mounted() && !service.socket().exists()));
     let nobody = spfs_fuse(&service, &["status"]);
     assert!(nobody.err.contains("no service is running"), "{nobody:?}");
     shell.end();
@@ -483,9 +448,14 @@ fn plain() {
         command.arg("--storage").arg(&service.settings.storage_root).args(["-o", options]);
         outcome(command.arg(reference).arg(&place))
     };
-    let refused = mount(&layer, "ro,remote=origin");
+    let refused = mount(&layer, "ro,size=1G");
     assert_eq!(refused.code, Some(2));
-    assert!(refused.err.contains("remote=origin"), "{refused:?}");
+    assert!(refused.err.contains("size=1G"), "{refused:?}");
+    let refused = mount(&layer, "incl_sec_tags=perhaps");
+    assert!(refused.err.contains("true or false"), "{refused:?}");
+    let refused = mount(&layer, "remote=file:///no/repository");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("cannot use remote=file:///no/repository"), "{refused:?}");
     let failed = mount("no/such/tag", "ro");
     assert_eq!(failed.code, Some(1));
     assert!(failed.err.contains("no/such/tag"), "{failed:?}");
@@ -496,5 +466,14 @@ fn plain() {
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     let metadata = std::fs::metadata(place.join("name")).unwrap();
     assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, 1));
+    spfs_sys::mount::unmount(&place).unwrap();
+    // What another repository has.
+    let far = Service::prepare("lookup", 0);
+    let layer = far.layer(&[("name", "far\n")]).to_string();
+    let failed = mount(&layer, "ro");
+    assert!(failed.err.contains(&layer), "{failed:?}");
+    let done = mount(&layer, &format!("remote=file://{}", far.settings.storage_root.display()));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(std::fs::read_to_string(place.join("name")).unwrap(), "far\n");
     spfs_sys::mount::unmount(&place).unwrap();
 }

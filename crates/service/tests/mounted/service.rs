@@ -23,6 +23,7 @@ pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) mountpoint: PathBuf,
     root: &'static str,
+    user: u32,
     folder: TempDir,
 }
 
@@ -39,31 +40,75 @@ impl Service {
     }
 
     pub(crate) fn start_with(root: &'static str, more: &[&str]) -> Self {
-        let folder = open_directory().unwrap();
-        let storage = folder.path().join("storage");
-        drop(Repository::create(&storage).unwrap());
-        let mountpoint = folder.path().canonicalize().unwrap().join("spfs");
-        let settings = Settings::of(storage);
-        let mut service = Self { process: None, settings, mountpoint, root, folder };
+        let mut service = Self::prepare(root, 0);
         service.run(more);
         service
     }
 
+    /// A service of another user, who may mount.
+    pub(crate) fn start_as(user: u32) -> Self {
+        let mut service = Self::prepare("lookup", user);
+        service.run(&[]);
+        service
+    }
+
+    /// A service that has not been started.
+    pub(crate) fn prepare(root: &'static str, user: u32) -> Self {
+        let folder = open_directory().unwrap();
+        let storage = folder.path().join("storage");
+        drop(Repository::create(&storage).unwrap());
+        let owner = user.to_string();
+        let given = Command::new("chown").args(["-R", &owner]).arg(&storage).status().unwrap();
+        assert!(given.success());
+        let mountpoint = folder.path().canonicalize().unwrap().join("spfs");
+        let settings = Settings::of(storage);
+        Self { process: None, settings, mountpoint, root, user, folder }
+    }
+
     /// The command line of the service.
     pub(crate) fn command(&self) -> Command {
-        let mut command = daemon();
+        self.command_at(&self.mountpoint)
+    }
+
+    /// The command line of the service, but for another mount point.
+    pub(crate) fn command_at(&self, mountpoint: &Path) -> Command {
+        let mut command = if self.user == 0 { daemon() } else { self.daemon_of_user() };
         command.args(["service", "--root", self.root, "--storage"]);
-        command.arg(&self.settings.storage_root).arg("--mountpoint").arg(&self.mountpoint);
+        command.arg(&self.settings.storage_root).arg("--mountpoint").arg(mountpoint);
+        command
+    }
+
+    /// This program as the daemon of another user, who has the privilege to mount and no other.
+    fn daemon_of_user(&self) -> Command {
+        let program = self.path("spfs-fuse");
+        if !program.exists() {
+            std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        }
+        let mut command = Command::new("setpriv");
+        let id = self.user.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+        command.args(["--inh-caps", "+sys_admin", "--ambient-caps", "+sys_admin"]);
+        command.arg(&program).stdin(Stdio::null()).current_dir("/");
         command
     }
 
     /// Starts the service (again) and waits until it answers.
     pub(crate) fn run(&mut self, more: &[&str]) {
         let mut command = self.command();
-        let process = command.arg("--foreground").args(more).spawn().unwrap();
-        self.process = Some(process);
-        let socket = self.settings.socket();
+        self.run_as(command.args(more));
+    }
+
+    /// The same with this command, to which it is added that it stays in the foreground.
+    pub(crate) fn run_as(&mut self, command: &mut Command) {
+        self.process = Some(command.arg("--foreground").spawn().unwrap());
+        let socket = self.socket();
         assert!(wait_until(LIMIT, || Client::connect(&socket).is_ok()), "it does not answer");
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let folder = spfs_runtime::service_folder(&self.settings.storage_root, self.user);
+        folder.join("control.sock")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -71,7 +116,7 @@ impl Service {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.settings.socket()).unwrap()
+        Client::connect(&self.socket()).unwrap()
     }
 
     /// Makes a layer of files.
@@ -145,7 +190,7 @@ impl Service {
     #[track_caller]
     pub(crate) fn assert_gone(&self) {
         assert!(!self.is_mounted());
-        assert!(!self.settings.socket().exists());
+        assert!(!self.socket().exists());
         assert_eq!(std::fs::read_dir(&self.mountpoint).unwrap().count(), 0);
     }
 }
@@ -176,7 +221,12 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn new(mountpoint: &Path) -> Self {
-        let process = Command::new("sh")
+        Self::run(&mut Command::new("sh"), mountpoint)
+    }
+
+    /// A command that becomes a shell.
+    pub(crate) fn run(command: &mut Command, mountpoint: &Path) -> Self {
+        let process = command
             .env("M", mountpoint)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

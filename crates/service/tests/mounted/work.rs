@@ -1,8 +1,8 @@
 //! Changing, committing and resetting, in place.
 
 use spfs_model::{Change, ChangeKind, Digest, NodeKind, changes_between};
+use spfs_testkit::program::Test;
 
-use crate::harness::Test;
 use crate::world::{World, outcome};
 
 pub(crate) const TESTS: &[Test] = &[

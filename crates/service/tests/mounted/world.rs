@@ -8,7 +8,7 @@ use std::time::Duration;
 use spfs_model::Digest;
 use spfs_repo::{AnyRepository, Repository, commit_path};
 use spfs_runtime::{
-    MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeStatus, Runtimes,
+    LiveShown, MountBackend, NewRuntime, Rerun, RuntimeError, RuntimeName, RuntimeStatus, Runtimes,
 };
 use spfs_sys::process::{End, ProcessId};
 use spfs_testkit::wait_until;
@@ -65,6 +65,7 @@ impl World {
             name: Some(named(name)),
             stack: stack.to_vec(),
             live: Vec::new(),
+            live_shown: LiveShown::default(),
             backend: MountBackend::FuseWithScratch,
             editable: true,
             durable: false,
@@ -91,9 +92,10 @@ impl World {
     fn command(&self, name: &str, fresh: &str, editable: bool, script: &str) -> Command {
         let program = std::env::current_exe().unwrap().display().to_string();
         let prelude = format!("spfs() {{ {program} --helper spfs \"$@\"; }}\n");
-        let mut command = Command::new("/proc/self/exe");
+        // Whoever runs the tests may ignore some signals.
+        let mut command = Command::new("env");
         command
-            .args(["--helper", "start", name, fresh])
+            .args(["--default-signal", &program, "--helper", "start", name, fresh])
             .arg(if editable { "editable" } else { "read-only" })
             .args(["sh", "-c", &format!("{prelude}{script}")])
             .env(STORAGE, self.runtimes.root())

@@ -33,6 +33,16 @@ pub(crate) fn describe(pid: u32) -> io::Result<Process> {
     Ok(Process { id, parent: stat.parent, spawner: None })
 }
 
+/// `Uid:` and the real, effective, saved and file system user, in proc_pid_status(5).
+pub(crate) fn user(pid: u32) -> io::Result<u32> {
+    describe(pid)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    users.and_then(|users| users.split_ascii_whitespace().nth(1)?.parse().ok()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("cannot parse /proc/{pid}/status"))
+    })
+}
+
 struct Stat {
     state: u8,
     parent: u32,
@@ -106,6 +116,12 @@ fn open(id: ProcessId) -> io::Result<Option<OwnedFd>> {
         Ok(_) | Err(Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// PR_SET_CHILD_SUBREAPER: kept by exec, not inherited by fork.
+pub(crate) fn adopt_orphans() -> io::Result<bool> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    Ok(true)
 }
 
 pub(crate) fn set_name(name: &str) -> io::Result<()> {

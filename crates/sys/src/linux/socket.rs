@@ -56,8 +56,16 @@ pub(crate) fn with_short_path<T>(
     use_path(&short)
 }
 
+/// TCP_ESTABLISHED (include/net/tcp_states.h), as the table shows it.
+const ESTABLISHED: &str = "01";
+
 /// The peer's socket has a line of its own in the table, seen from its side, with the user who made
-/// it: `sl local_address rem_address st tx:rx tr:when retrnsmt uid …` (proc_pid_net(5)).
+/// it: `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
+/// (proc_pid_net(5)).
+///
+/// A socket that its process has closed is nobody's any more, and the table shows uid 0 and inode 0
+/// for it (sock_i_uid, get_timewait4_sock): whoever sends a request and closes at once must not be
+/// taken for root.
 pub(crate) fn tcp_peer(own: SocketAddr, peer: SocketAddr) -> Option<u32> {
     let table = if own.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
     let table = std::fs::read_to_string(table).ok()?;
@@ -65,7 +73,11 @@ pub(crate) fn tcp_peer(own: SocketAddr, peer: SocketAddr) -> Option<u32> {
     table.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let is_peer = fields.next()? == local && fields.next()? == remote;
-        if is_peer { fields.nth(4)?.parse().ok() } else { None }
+        if !is_peer || fields.next()? != ESTABLISHED {
+            return None;
+        }
+        let uid = fields.nth(3)?.parse().ok()?;
+        (fields.nth(1)? != "0").then_some(uid)
     })
 }
 
@@ -100,6 +112,7 @@ mod tests {
             assert_eq!(tcp_peer(own, peer), Some(crate::ids::euid()));
             assert_eq!(tcp_peer(own, SocketAddr::new(peer.ip(), 1)), None);
             drop(client);
+            assert_eq!(tcp_peer(own, peer), None, "a closed socket belongs to nobody");
         }
     }
 }

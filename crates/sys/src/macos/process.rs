@@ -43,6 +43,14 @@ pub(crate) fn describe(pid: u32) -> io::Result<Process> {
     Ok(Process { id, parent: short.pbsi_ppid, spawner: Some(unique.parent_unique_id) })
 }
 
+pub(crate) fn user(pid: u32) -> io::Result<u32> {
+    let short = short_info(pid)?;
+    if short.pbsi_status == SZOMB {
+        return Err(Errno::NOENT.into());
+    }
+    Ok(short.pbsi_uid)
+}
+
 fn unique_info(pid: u32) -> io::Result<UniqueInfo> {
     let mut info = UniqueInfo {
         uuid: [0; 16],
@@ -169,6 +177,11 @@ pub(crate) fn end(id: ProcessId, how: End) -> io::Result<bool> {
 
 fn to_pid(id: ProcessId) -> Option<Pid> {
     i32::try_from(id.pid).ok().and_then(Pid::from_raw)
+}
+
+/// Only launchd adopts processes.
+pub(crate) fn adopt_orphans() -> io::Result<bool> {
+    Ok(false)
 }
 
 /// The name of a process is that of its executable and cannot be changed.

@@ -34,6 +34,29 @@ fn the_parent_of_a_child_is_its_parent() {
 }
 
 #[test]
+fn the_user_of_a_process_is_known() {
+    let mut command = Command::new("/bin/cat");
+    let other = if crate::ids::euid() == 0 { 54_321 } else { crate::ids::euid() };
+    if crate::ids::euid() == 0 {
+        command.uid(other).current_dir("/");
+    }
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(user(child.id()).unwrap(), other);
+    assert_eq!(user(std::process::id()).unwrap(), crate::ids::euid());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(user(0).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn an_ignored_signal_is_known_as_such() {
+    // std lets every Rust program ignore SIGPIPE, and nobody ignores SIGCHLD for it.
+    assert!(ignores_signal(libc::SIGPIPE).unwrap());
+    assert!(!ignores_signal(libc::SIGCHLD).unwrap());
+    assert_eq!(ignores_signal(-1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
 fn a_zombie_does_not_live() {
     let mut child = waiting();
     let id = identify(child.id()).unwrap();
@@ -236,4 +259,31 @@ fn a_name_can_be_set_for_this_process() {
     unsafe { command.pre_exec(|| set_name("spfs-fuse")) };
     assert!(command.status().unwrap().success());
     assert!(set_name("a\0b").is_err());
+}
+
+#[test]
+fn whoever_adopts_orphans_is_the_parent_of_what_is_left() {
+    const OTHER: &str = "SPFS_TEST_ADOPTS";
+    if std::env::var_os(OTHER).is_none() {
+        // In a process of its own: it goes for all threads, and orphans of other tests are not ours.
+        let test = "process::tests::whoever_adopts_orphans_is_the_parent_of_what_is_left";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(OTHER, "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    if !adopt_orphans().unwrap() {
+        return;
+    }
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let orphan: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let id = identify(orphan).unwrap();
+    assert_eq!(parent(orphan).unwrap(), std::process::id());
+    assert!(end(id, End::Kill).unwrap());
+    assert!(wait_for_end(id, LIMIT).unwrap());
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use spfs_sys::{files, mount, reflink};
+use spfs_testkit::environment::skip;
+use spfs_testkit::program::{As, Helper, Test, can_mount_as_both, run};
 
-use crate::harness::{As, Helper, Test, can_mount, run, skip};
 use crate::spaces::path;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -26,7 +27,7 @@ const MIB: u64 = 1 << 20;
 const VOLUME_BYTES: u64 = 512 * MIB;
 
 fn on_volume(kind: &str, options: &[&str]) {
-    if !can_mount() {
+    if !can_mount_as_both() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -60,7 +61,8 @@ fn clones_helper(arguments: &[String]) {
         .output()
         .unwrap();
     if !mounted.status.success() {
-        skip(&format!("cannot mount: {}", String::from_utf8_lossy(&mounted.stderr).trim()));
+        let why = String::from_utf8_lossy(&mounted.stderr);
+        skip(&format!("cannot mount: {}", why.trim()), "SPFS_TEST_REQUIRE_MOUNTS");
         return;
     }
     whole_files(&dir);
@@ -109,7 +111,7 @@ fn ranges(dir: &Path) {
 }
 
 fn two_volumes() {
-    if can_mount() {
+    if can_mount_as_both() {
         let dir = crate::spaces::folder();
         run("two_volumes", As::User, &[dir.path().to_str().unwrap()]);
     }

@@ -7,8 +7,6 @@
 #[cfg(target_os = "linux")]
 mod clones;
 #[cfg(target_os = "linux")]
-mod harness;
-#[cfg(target_os = "linux")]
 mod mounts;
 #[cfg(target_os = "linux")]
 mod roots;
@@ -19,7 +17,7 @@ mod spaces;
 fn main() -> std::process::ExitCode {
     let tests = [spaces::TESTS, roots::TESTS, mounts::TESTS, clones::TESTS].concat();
     let helpers = [spaces::HELPERS, roots::HELPERS, mounts::HELPERS, clones::HELPERS].concat();
-    harness::main(&tests, &helpers)
+    spfs_testkit::program::Program::new(&tests, &helpers).main()
 }
 
 /// There are no namespaces to test.

@@ -4,10 +4,11 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use spfs_sys::mount::{self, FuseMount, MountError};
+use spfs_testkit::program::{As, Helper, Running, Test, hear, run, say};
 
-use crate::harness::{As, Helper, Running, Test, hear, run, say};
 use crate::spaces::{folder, for_both, mount_tmpfs, path};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -156,6 +157,11 @@ fn stale_helper(arguments: &[String]) {
     let device = mount::open_fuse_device().unwrap();
     mount::mount_fuse(device.as_fd(), &target, &options(false)).unwrap();
     assert_eq!(mount::stale_mounts("another").unwrap(), []);
+    // Nobody has answered the first request yet: it is not dead, and this does not wait for it.
+    let limit = Duration::from_millis(50);
+    let found = mount::dead_mounts("test source", limit).unwrap();
+    assert_eq!(found.dead, []);
+    assert_eq!(found.silent.iter().map(|entry| &*entry.target).collect::<Vec<_>>(), [&*target]);
     // The last descriptor goes: what the death of a daemon does.
     drop(device);
     let error = fs::read_dir(&target).unwrap_err();

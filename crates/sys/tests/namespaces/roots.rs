@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use spfs_sys::mount::{self, MountError, Mountpoint};
+use spfs_testkit::program::{As, Helper, Test, bind_to_itself, can_mount_as_both, run};
 
-use crate::harness::{As, Helper, Test, bind_to_itself, can_mount, run};
 use crate::spaces::{folder, for_both, mount_tmpfs, path};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -45,7 +45,7 @@ pub(crate) fn missing() -> PathBuf {
 }
 
 fn created() {
-    if can_mount() {
+    if can_mount_as_both() {
         run("created", As::Caller, &[]);
     }
 }

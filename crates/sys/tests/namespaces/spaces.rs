@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 use spfs_sys::mount::{self, MountError, Namespaces};
+use spfs_testkit::program::{
+    As, GROUP, Helper, Running, Test, USER, can_mount_as_both, hear, run, say,
+};
 
-use crate::harness::{As, GROUP, Helper, Running, Test, USER, can_mount, hear, run, say};
 use crate::roots::{missing, private_root_of_root};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -35,7 +37,7 @@ pub(crate) const HELPERS: &[Helper] = &[
 
 /// Runs a test body as root and as an ordinary user.
 pub(crate) fn for_both(body: fn(As)) {
-    if can_mount() {
+    if can_mount_as_both() {
         body(As::Caller);
         body(As::User);
     }
@@ -87,7 +89,7 @@ fn private_helper(arguments: &[String]) {
 }
 
 fn ids_and_groups() {
-    if !can_mount() {
+    if !can_mount_as_both() {
         return;
     }
     let dir = folder();
@@ -173,7 +175,7 @@ fn propagation_inner(arguments: &[String]) {
 }
 
 fn threads() {
-    if can_mount() {
+    if can_mount_as_both() {
         run("threads", As::User, &[]);
     }
 }
@@ -254,7 +256,7 @@ fn members(who: As) {
 }
 
 fn leave() {
-    if can_mount() {
+    if can_mount_as_both() {
         let outside = mount::namespace_id(std::process::id()).unwrap();
         run("leave", As::Caller, &[&std::process::id().to_string(), &outside]);
     }

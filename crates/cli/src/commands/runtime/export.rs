@@ -46,7 +46,8 @@ impl Args {
         let options = ExportOptions { directory, changes_only: self.changes };
         let folder = runtimes.folder(&self.name);
         let exported = if folder.exists() && folder.is_locked()? {
-            Client::connect(&folder.socket())?.export(&options)?
+            let client = Client::connect(&folder.socket())?;
+            client.for_runtime(self.name.as_str()).export(&options)?
         } else {
             runtimes.export(&self.name, &options)?
         };

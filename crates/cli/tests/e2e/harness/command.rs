@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
+use super::routed::{ROUTED, Routed};
 use super::{LIMIT, NOBODY, Root, User, World};
 
 /// A command line of `spfs` to run.
@@ -14,6 +15,7 @@ use super::{LIMIT, NOBODY, Root, User, World};
 pub(crate) struct Spfs {
     user: User,
     root: Root,
+    namespace: Option<u32>,
     program: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
@@ -54,12 +56,15 @@ impl Spfs {
             ("LC_ALL", "C.UTF-8".into()),
             ("NO_COLOR", "1".into()),
         ];
+        let routed = world.routed.as_ref();
+        let root = routed.map(|routed| (ROUTED.into(), routed.root.clone().into()));
         Self {
             user: world.user(),
             root: world.root,
+            namespace: routed.map(Routed::namespace),
             program: world.program(),
             arguments: arguments.into_iter().map(|a| a.as_ref().to_owned()).collect(),
-            variables: variables.into_iter().map(|(k, v)| (k.into(), v)).collect(),
+            variables: variables.into_iter().map(|(k, v)| (k.into(), v)).chain(root).collect(),
             stdin: Vec::new(),
             current_dir: world.path("work"),
         }
@@ -105,6 +110,10 @@ impl Spfs {
     /// The command as the world's user runs it, below the world's root directory.
     pub(super) fn command(&self) -> Command {
         let mut command = match self.root {
+            Root::Host if self.namespace.is_some() => {
+                let namespace = self.namespace.unwrap_or_default();
+                Routed::command(namespace, &self.current_dir, &self.program)
+            }
             Root::Host => Command::new(&self.program),
             Root::WithSpfs => other_root(&self.program, "with", self.user),
             Root::WithoutSpfs => other_root(&self.program, "without", self.user),

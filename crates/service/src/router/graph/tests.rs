@@ -300,3 +300,45 @@ fn what_is_remembered_of_ended_processes_is_bounded() {
     ended.replace(view(1), None);
     assert_eq!((ended.views.len(), ended.order.len()), (0, 0));
 }
+
+#[test]
+fn of_processes_that_joined_a_view_those_that_ended_are_forgotten() {
+    let mut world = World::new(true);
+    world.start(10, 2);
+    world.give(10, 1);
+    world.start(20, 2);
+    world.give(20, 2);
+    for round in 0..100 {
+        // From inside of another view.
+        world.fork(30 + round, 20);
+        world.give(30 + round, 1);
+        assert_eq!(world.asks(30 + round), Some(1));
+        assert_eq!(world.graph.roots_of(view(1)), [10, 30 + round]);
+        assert_eq!(world.graph.given_to(30 + round), Some(view(1)));
+        world.end(30 + round);
+        assert_eq!(world.graph.given_to(30 + round), None);
+    }
+    assert_eq!(world.graph.roots.len(), 2);
+    // The last one leaves what is around the view, for those that it has started.
+    world.fork(11, 10);
+    world.end(10);
+    assert_eq!(world.graph.roots_of(view(1)), [0; 0]);
+    assert_eq!(world.asks(11), Some(1));
+    world.graph.take(view(1));
+    assert_eq!(world.asks(11), None);
+    assert_eq!(world.graph.roots.len(), 1);
+}
+
+#[test]
+fn a_pid_that_was_given_a_view_and_is_somebody_elses_now_was_given_none() {
+    let mut world = World::new(false);
+    world.start(10, 2);
+    world.give(10, 1);
+    world.fork(11, 10);
+    world.vanish(10);
+    world.fork(10, 2);
+    assert_eq!(world.asks(10), None);
+    assert_eq!(world.graph.given_to(10), None);
+    assert_eq!(world.graph.roots_of(view(1)), [0; 0]);
+    assert_eq!(world.asks(11), Some(1));
+}
