@@ -101,7 +101,9 @@ fn own_views() {
         let mut command = Command::new("setpriv");
         let id = user.to_string();
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "sh"]);
-        Shell::run(command.current_dir("/"), &service.mountpoint)
+        let mut shell = Shell::run(command.current_dir("/"), &service.mountpoint);
+        assert_eq!(shell.says("id -u"), id, "setpriv has become the shell");
+        shell
     };
     let (mut own, mut other) = (shell_as(NOBODY), shell_as(USER));
     service.give(own.pid(), "one", &[layer]);
