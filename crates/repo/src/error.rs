@@ -169,7 +169,7 @@ pub enum RepoError {
         reference: String,
     },
     /// The tag is there, that version is not.
-    #[error("the tag {} has {versions} versions, so there is no {tag}", tag.tag())]
+    #[error("the tag {} has {versions} version{}, so there is no {tag}", tag.tag(), plural(*versions))]
     UnknownVersion {
         /// What was asked for.
         tag: TagSpec,
@@ -398,4 +398,9 @@ fn list(candidates: &[Digest]) -> String {
         text += &format!(", and {} more", candidates.len() - SHOWN_MAX);
     }
     text
+}
+
+/// What a noun ends with after that number.
+const fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }

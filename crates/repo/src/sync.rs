@@ -70,6 +70,18 @@ pub struct SyncReport {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for SyncReport {
+    fn add_assign(&mut self, other: Self) {
+        self.tags += other.tags;
+        self.tags_skipped += other.tags_skipped;
+        self.objects += other.objects;
+        self.objects_skipped += other.objects_skipped;
+        self.payloads += other.payloads;
+        self.payloads_skipped += other.payloads_skipped;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Copies the items of an environment with all that they lead to, as far as it is not there.
 ///
 /// Every object and payload is compared with its digest on the way. Tags are written last, so that
@@ -243,6 +255,10 @@ impl Transfer<'_> {
 
     /// Writes the other objects, children before parents.
     fn others(&self, others: HashMap<Digest, Other>) -> Result<()> {
+        // Nothing is made ready at a destination that may not be writable.
+        if others.is_empty() {
+            return Ok(());
+        }
         let batch = self.batch()?;
         for (digest, bytes) in children_first(others) {
             if self.options.check && self.is_there(&digest)? {

@@ -64,6 +64,18 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     repo: RepoArgs,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_TAG_STREAM_CONCURRENCY", hide_env = true)]
+    max_tag_stream_concurrency: Option<u64>,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_REMOVAL_CONCURRENCY", hide_env = true)]
+    max_removal_concurrency: Option<u64>,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_DISCOVER_CONCURRENCY", hide_env = true)]
+    max_discover_concurrency: Option<u64>,
 }
 
 /// What `--json` prints.

@@ -155,8 +155,7 @@ fn command_lines_that_make_no_sense_end_with_2() {
     let world = World::new();
     for args in [
         &["run"][..],
-        &["commit"],
-        &["commit", "layer", "--path", "x"],
+        &["commit", "--keep-editing", "--path", "x"],
         &["tag", "x"],
         &["untag", "x", "--all", "--latest"],
         &["commit", "--no-such-flag"],
