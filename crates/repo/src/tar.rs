@@ -12,14 +12,16 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use spfs_model::Digest;
 use spfs_sys::publish::{Draft, Durability};
-use tempfile::TempDir;
 
+use self::unpacked::Unpacked;
 use crate::error::Context;
 use crate::fs::Repository;
 use crate::render::CleanedRenders;
 use crate::repository::{AnyRepository, Batch, Encoding};
 use crate::traits::{Objects, Payloads, TagNamespace, Tags};
 use crate::{RepoError, Result};
+
+mod unpacked;
 
 /// What comes through a pipe in one go.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -32,7 +34,7 @@ pub struct TarRepository {
     repository: Repository,
     state: Mutex<State>,
     // The last to be dropped: the repository is in it.
-    folder: TempDir,
+    folder: Unpacked,
 }
 
 #[derive(Debug)]
@@ -76,13 +78,14 @@ impl TarRepository {
         if !path.is_absolute() {
             return Err(RepoError::RelativeRoot { path: path.to_owned() });
         }
-        let folder = TempDir::with_prefix("spfs-tar-").at("create a folder for", path)?;
+        let parent = std::env::temp_dir();
+        let folder = Unpacked::create_in(&parent).at("create a folder for", path)?;
         let archive = Version::of(path)?;
         if archive.is_some() {
-            unpack(path, folder.path())?;
+            unpack(path, folder.repository())?;
         }
-        let repository = Repository::create(folder.path())?;
-        let content = content_of(folder.path())?;
+        let repository = Repository::create(folder.repository())?;
+        let content = content_of(folder.repository())?;
         let state = Mutex::new(State { archive, content });
         Ok(Self { path: path.to_owned(), repository, state, folder })
     }
@@ -102,7 +105,7 @@ impl TarRepository {
         let draft = Draft::create_in(self.path.parent().unwrap_or(Path::new("/")))?;
         let mut builder = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, draft.file()));
         // Folders too: an empty repository is one.
-        builder.append_dir_all("", self.folder.path())?;
+        builder.append_dir_all("", self.folder.repository())?;
         tracing::debug!(files = content.len(), "packed {}", self.path.display());
         builder.into_inner()?.flush()?;
         draft.set_mode(mode & 0o7777)?;
@@ -158,7 +161,7 @@ impl AnyRepository for TarRepository {
 
     fn save(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let content = content_of(self.folder.path())?;
+        let content = content_of(self.folder.repository())?;
         if content == state.content && state.archive.is_some() {
             return Ok(());
         }
