@@ -23,6 +23,7 @@ mod layer;
 mod layered;
 mod live_layer;
 mod memory;
+mod over;
 mod pinned;
 mod progress;
 pub mod render;

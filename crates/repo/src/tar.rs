@@ -8,17 +8,15 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use spfs_model::Digest;
 use spfs_sys::publish::{Draft, Durability};
 
 use self::unpacked::Unpacked;
 use crate::error::Context;
 use crate::fs::Repository;
-use crate::render::CleanedRenders;
-use crate::repository::{AnyRepository, Batch, Encoding};
-use crate::traits::{Objects, Payloads, TagNamespace, Tags};
+use crate::over::Over;
+use crate::repository::{AnyRepository, Encoding};
+use crate::traits::TagNamespace;
 use crate::{RepoError, Result};
 
 mod unpacked;
@@ -113,50 +111,13 @@ impl TarRepository {
     }
 }
 
-impl AnyRepository for TarRepository {
-    fn objects(&self) -> &dyn Objects {
-        self.repository.objects()
-    }
-
-    fn payloads(&self) -> &dyn Payloads {
-        self.repository.payloads()
-    }
-
-    fn tags(&self) -> &dyn Tags {
-        self.repository.tags()
-    }
-
-    fn tags_in(&self, namespace: Option<&TagNamespace>) -> Box<dyn Tags + '_> {
-        self.repository.tags_in(namespace)
-    }
-
-    fn namespaces(&self) -> Result<Vec<TagNamespace>> {
-        self.repository.namespaces()
-    }
-
-    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
-        self.repository.batch()
-    }
-
-    fn encoding(&self) -> Encoding {
-        self.repository.encoding()
+impl Over for TarRepository {
+    fn base(&self) -> &dyn AnyRepository {
+        &self.repository
     }
 
     fn location(&self) -> String {
         format!("tar:{}", self.path.display())
-    }
-
-    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
-        self.repository.remove_leftovers(before)
-    }
-
-    fn clean_renders(
-        &self,
-        is_gone: &dyn Fn(&Digest) -> Result<bool>,
-        keep_proxies: bool,
-        dry_run: bool,
-    ) -> Result<CleanedRenders> {
-        self.repository.clean_renders(is_gone, keep_proxies, dry_run)
     }
 
     fn save(&self) -> Result<()> {
