@@ -49,8 +49,8 @@ impl FetchArgs {
         let options = SyncOptions {
             update_tags: self.sync,
             check: self.copy.looks_at_everything(),
-            dry_run: false,
             progress: &bar,
+            ..SyncOptions::default()
         };
         let mut total = SyncReport::default();
         for item in spfs_repo::stored_items(&spec)? {

@@ -121,7 +121,13 @@ impl TransferArgs {
     ) -> Result<ExitCode> {
         let bar = self.copy.bar("copying");
         let check = self.copy.looks_at_everything();
-        let options = SyncOptions { update_tags, check, dry_run: self.dry_run, progress: &bar };
+        let options = SyncOptions {
+            update_tags,
+            check,
+            dry_run: self.dry_run,
+            progress: &bar,
+            ..SyncOptions::default()
+        };
         let report = sync(from, to, spec, &options)?;
         drop(bar);
         tell(if self.dry_run { "would be synced" } else { "synced" }, &report);
