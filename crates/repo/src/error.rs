@@ -130,6 +130,12 @@ pub enum RepoError {
         /// What is wrong.
         source: TagError,
     },
+    /// A symbolic link below the tags of a repository.
+    #[error("{} is a symbolic link: tags are not written through it", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A record that cannot be stored.
     #[error("cannot write the tag {tag}")]
     EncodeTag {
