@@ -1,5 +1,7 @@
 //! Annotations as `info` and `runtime info` print them.
 
+use std::collections::HashSet;
+
 use spfs_model::{Digest, Object, Platform};
 
 use crate::context::Context;
@@ -55,18 +57,23 @@ impl AnnotationArgs {
     }
 }
 
-/// The annotations of these layers and of everything in these platforms, bottom first.
+/// The annotations of these layers and of everything in these platforms, bottom first. What occurs
+/// more than once counts where it lies topmost.
 fn annotations(stack: &[Digest], sources: &Sources) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    let mut pending: Vec<Digest> = stack.iter().rev().copied().collect();
+    let mut top_first = Vec::new();
+    let mut seen = HashSet::new();
+    let mut pending = stack.to_vec();
     while let Some(digest) = pending.pop() {
+        if !seen.insert(digest) {
+            continue;
+        }
         match sources.object(&digest)? {
-            Object::Layer(layer) => found.extend(sources.annotations(&layer)?),
-            Object::Platform(Platform { stack }) => pending.extend(stack.iter().rev()),
+            Object::Layer(layer) => top_first.push(sources.annotations(&layer)?),
+            Object::Platform(Platform { stack }) => pending.extend(stack),
             Object::Manifest(_) | Object::Blob { .. } => {}
         }
     }
-    Ok(found)
+    Ok(top_first.into_iter().rev().flatten().collect())
 }
 
 /// A text as YAML reads it back: plain where nothing can be misread, else in double quotes, which

@@ -140,3 +140,46 @@ fn digests_of_directories_are_shown_as_they_are() {
     let line = told.lines().find(|line| line.contains(" tree ")).unwrap();
     assert!(line.ends_with("/spfs/dir") && !line.contains("AAAAAAAA"), "{told}");
 }
+
+#[test]
+fn platforms_that_lead_to_themselves_or_to_one_thing_very_often_are_shown_once() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    // Each holds the one before twice: what they hold all together cannot be counted.
+    let mut platforms = vec![world.digest_of("base")];
+    for _ in 0..60 {
+        let stack = [decoded(platforms.last().unwrap()); 2].concat();
+        let digest = spfs_model::Digest::of(&platform_body(&stack)).to_string();
+        put_platform(&world, &digest, &stack);
+        platforms.push(digest);
+    }
+    let itself = spfs_model::Digest::of(b"no such platform").to_string();
+    put_platform(&world, &itself, &decoded(&itself));
+    for (digest, blocks) in [(platforms.last().unwrap(), 62), (&itself, 1)] {
+        let shown = world.spfs(["info", "--follow", digest]).succeeds().stdout;
+        assert_eq!(shown.split("\n\n").count(), blocks, "{shown}");
+        world.spfs(["info", "--get-all", digest]).succeeds();
+        world.spfs(["ls", "-R", digest]).succeeds();
+        world.spfs(["check", digest]).run();
+    }
+}
+
+/// The bytes of a digest.
+fn decoded(digest: &str) -> [u8; 32] {
+    *digest.parse::<spfs_model::Digest>().unwrap().as_bytes()
+}
+
+/// The legacy encoding of a platform of these layers.
+fn platform_body(stack: &[u8]) -> Vec<u8> {
+    let mut body = (stack.len() as u64 / 32).to_be_bytes().to_vec();
+    body.extend_from_slice(stack);
+    body
+}
+
+fn put_platform(world: &World, digest: &str, stack: &[u8]) {
+    let folder = world.storage().join("objects").join(&digest[..2]);
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = b"--SPFS--\n\0\0\0\0\0\0\0\x03".to_vec();
+    file.extend(platform_body(stack));
+    std::fs::write(folder.join(&digest[2..]), file).unwrap();
+}

@@ -1,5 +1,7 @@
 //! What a stored object is.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use spfs_model::{Digest, EntryKind, Layer, Manifest, Object, TreeIndex};
 
@@ -24,7 +26,12 @@ pub(super) fn show(
 ) -> Result<()> {
     let mut pending = vec![digest];
     let mut first = true;
+    // Each is shown once: what is damaged may lead to itself, and what is not to one thing very often.
+    let mut shown = HashSet::new();
     while let Some(digest) = pending.pop() {
+        if !shown.insert(digest) {
+            continue;
+        }
         let object = sources.object(&digest)?;
         if !first {
             context.out.line("")?;
