@@ -273,3 +273,18 @@ fn a_log_file_that_cannot_be_opened_is_named() {
     fs::set_permissions(world.path("work"), fs::Permissions::from_mode(0o755)).unwrap();
     world.spfs(["tags", "--log-file", "/proc/no/log"]).fails_with(1, &["/proc/no/log"]);
 }
+
+#[test]
+fn names_in_messages_do_not_control_the_terminal() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    let told = world.spfs(["ls", "base", "no\u{1b}[31mred"]).fails_with(1, &["u{1b}[31mred"]);
+    assert!(!told.stderr.contains('\u{1b}'), "{told:?}");
+    // What a script reads is as it is.
+    world.layer("odd", &[("a\u{1b}b", "x")]);
+    assert_eq!(world.spfs(["ls", "odd"]).succeeds().stdout, "a\u{1b}b\n");
+    // script(1) runs it on a terminal of its own.
+    let command = format!("{} ls odd", world.program().display());
+    let shown = world.spfs(["-qec", &command, "/dev/null"]).program("script").succeeds().stdout;
+    assert_eq!(shown.trim_end(), "a\\u{1b}b");
+}
