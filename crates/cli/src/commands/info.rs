@@ -98,7 +98,7 @@ impl Args {
 
     fn annotations_of_runtime(&self, context: &mut Context) -> Result<ExitCode> {
         let sources = repositories::sources(context, None)?;
-        let stack = runtime::stack(context)?;
+        let stack = runtime::stack(context, runtime::WITHOUT_REF)?;
         self.annotations.print(&stack, &sources, context)?;
         Ok(ExitCode::SUCCESS)
     }

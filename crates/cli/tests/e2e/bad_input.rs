@@ -147,6 +147,7 @@ fn commands_of_a_runtime_say_so_outside_of_one() {
         world.spfs(args).fails_with(1, &["no active runtime", "hint: "]);
     }
     // A variable that survived its runtime is told apart from none at all.
+    world.spfs(["info", "/spfs/f"]).fails_with(1, &["of a path below /spfs"]);
     world.spfs(["info"]).env("SPFS_RUNTIME", "gone").fails_with(1, &["gone"]);
 }
 
