@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 use spfs_model::{Digest, EntryKind, EnvItem, EnvSpec, Object, ObjectKind, Tag};
 
+use crate::error::Context;
 use crate::fs::objects::verify_object;
 use crate::progress::{NoProgress, Progress};
 use crate::repository::{AnyRepository, Batch, Found, Stored};
@@ -94,7 +95,7 @@ impl std::ops::AddAssign for SyncReport {
         self.objects_skipped += other.objects_skipped;
         self.payloads += other.payloads;
         self.payloads_skipped += other.payloads_skipped;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 
@@ -166,7 +167,7 @@ impl Transfer<'_> {
         let mut blobs: Vec<(Digest, Option<u64>)> = wanted.blobs.into_iter().collect();
         // A part then fills whole folders of a new repository, which get their names as such.
         blobs.sort_unstable();
-        let bytes = blobs.iter().filter_map(|(_, size)| *size).sum();
+        let bytes = blobs.iter().filter_map(|(_, size)| *size).fold(0, u64::saturating_add);
         self.options.progress.found(blobs.len() as u64, bytes);
         for part in parts(&blobs, self.options.blobs_per_batch) {
             self.blobs(part)?;
@@ -273,13 +274,18 @@ impl Transfer<'_> {
             return Ok(());
         }
         let file = self.from.payloads().open(digest)?;
-        if let Some(batch) = batch {
-            let path = self.from.payloads().path(digest).unwrap_or_default();
-            let (found, _) = batch.blob_from_file(&file, &path)?;
-            if found != *digest {
-                return Err(RepoError::WrongPayload { digest: *digest, found });
+        // What a manifest says of the size need not be true.
+        let size = match batch {
+            Some(batch) => {
+                let path = self.from.payloads().path(digest).unwrap_or_default();
+                let (found, size) = batch.blob_from_file(&file, &path)?;
+                if found != *digest {
+                    return Err(RepoError::WrongPayload { digest: *digest, found });
+                }
+                size
             }
-        }
+            None => file.metadata().at("look at", digest.to_string())?.len(),
+        };
         add(&self.counts.objects, 1);
         add(&self.counts.payloads, 1);
         add(&self.counts.bytes, size);
@@ -333,7 +339,7 @@ fn parts(blobs: &[(Digest, Option<u64>)], len_max: usize) -> Vec<&[(Digest, Opti
             parts.push(&blobs[start..at]);
             (start, bytes) = (at, 0);
         }
-        bytes += size.unwrap_or(0);
+        bytes = u64::saturating_add(bytes, size.unwrap_or(0));
     }
     if start < blobs.len() {
         parts.push(&blobs[start..]);

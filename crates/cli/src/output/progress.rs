@@ -56,11 +56,12 @@ impl Progress for Bar {
 
     fn done(&self, files: u64, bytes: u64) {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let after = before.saturating_add(bytes);
         self.bar.inc(files);
         // Formatting at each of a million small files would cost more than storing them.
-        if before >> 20 != (before + bytes) >> 20 {
+        if before >> 20 != after >> 20 {
             let all = self.all_bytes.load(Ordering::Relaxed);
-            self.bar.set_message(far(before + bytes, all));
+            self.bar.set_message(far(after, all));
         }
     }
 }

@@ -183,3 +183,39 @@ fn put_platform(world: &World, digest: &str, stack: &[u8]) {
     file.extend(platform_body(stack));
     std::fs::write(folder.join(&digest[2..]), file).unwrap();
 }
+
+#[test]
+fn sizes_that_nothing_can_have_are_no_reason_to_fall_over() {
+    as_each_user(|world| {
+        world.layer("honest", &[("f", "x"), ("g", "yy")]);
+        let repository = spfs_repo::Repository::open(world.storage()).unwrap();
+        let entry = |name: &str, content: &[u8]| {
+            let object = spfs_model::Digest::of(content);
+            let blob = spfs_model::BlobEntry { mode: 0o100_644, size: u64::MAX, object };
+            let name = spfs_model::NameBuf::new(name.as_bytes()).unwrap();
+            spfs_model::NewEntry { name, content: spfs_model::Content::Blob(blob) }
+        };
+        let mut builder = spfs_model::ManifestBuilder::new();
+        let inner = builder.directory(vec![entry("f", b"x"), entry("g", b"yy")]).unwrap();
+        let content = spfs_model::Content::Directory { mode: 0o040_755, tree: inner };
+        let name = spfs_model::NameBuf::new(*b"dir").unwrap();
+        let root = builder.directory(vec![spfs_model::NewEntry { name, content }]).unwrap();
+        let manifest = builder.finish(root).unwrap();
+        let layer = spfs_repo::write_layer(&repository, Some(manifest), &[], 0).unwrap().layer;
+        let layer = layer.to_string();
+        for objects in ["objects", "payloads"] {
+            world.give(&world.storage().join(objects));
+        }
+        assert!(world.spfs(["ls", "-l", &layer]).succeeds().stdout.contains(" dir/"));
+        world.spfs(["info", &layer, "-vv"]).succeeds();
+        world.spfs(["run", &layer, "--", "spfs", "info"]).succeeds();
+        for strategy in ["Copy", "HardLink"] {
+            let render = world.spfs(["render", "--strategy", strategy, &layer, strategy]).run();
+            assert!(render.code <= 1, "{render:?}");
+        }
+        let shared = world.path("work/shared");
+        world.spfs(["init", "repo"]).arg(&shared).succeeds();
+        let push = world.spfs(["push", &layer, "--to"]).arg(&shared).succeeds();
+        assert!(push.stderr.contains("2 payloads (0 skipped) (3.0 B)"), "{push:?}");
+    });
+}
