@@ -264,3 +264,10 @@ fn search_looks_in_one_repository_when_asked() {
     let everywhere = world.spfs(["search", "one"]).env("SPFS_REMOTE_origin_ADDRESS", &origin);
     assert_eq!(everywhere.succeeds().stdout, "near/one\nfar/one\n");
 }
+
+#[test]
+fn clean_says_how_durable_runtimes_are_removed() {
+    World::new()
+        .spfs(["clean", "--remove-durable", "work"])
+        .fails_with(2, &["spfs runtime remove --remove-durable work"]);
+}
