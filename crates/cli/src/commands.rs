@@ -1,6 +1,7 @@
 //! The commands, one file each: parse, one call, print.
 
 mod active;
+mod annotations;
 pub(crate) mod check;
 pub(crate) mod clean;
 pub(crate) mod commit;
@@ -11,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod edit;
 pub(crate) mod enter;
 pub(crate) mod external;
+mod fetch;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod join;

@@ -3,6 +3,7 @@
 //! A reader that went away (`spfs tags | head -1`) is no error: the command ends quietly and
 //! successfully, as other tools do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -24,17 +25,24 @@ pub(crate) mod size;
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<io::Stdout>,
+    is_terminal: bool,
 }
 
 impl Output {
     /// Standard output.
     pub(crate) fn new() -> Self {
-        Self { stdout: BufWriter::new(io::stdout()) }
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Self { stdout: BufWriter::new(stdout), is_terminal }
     }
 
-    /// Writes one line.
+    /// Writes one line; to a terminal without anything that would control it.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<()> {
-        writeln!(self.stdout, "{line}").map_err(CliError::writing_output)
+        let written = match self.is_terminal {
+            true => writeln!(self.stdout, "{}", harmless(&line.to_string())),
+            false => writeln!(self.stdout, "{line}"),
+        };
+        written.map_err(CliError::writing_output)
     }
 
     /// Writes `value` as indented JSON.
@@ -139,7 +147,24 @@ fn colours(env: &Environment) -> bool {
 /// Tells the user on stderr what went wrong.
 pub(crate) fn report(error: &CliError) {
     // Nobody is left to tell when stderr itself cannot be written.
-    write!(io::stderr().lock(), "{error}").unwrap_or_default();
+    write!(io::stderr().lock(), "{}", harmless(&error.to_string())).unwrap_or_default();
+}
+
+/// The text without control characters other than ends of lines and tabs: names of files may hold
+/// what turns a terminal upside down, and are chosen by others.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let controls = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(controls) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match controls(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown.into()
 }
 
 /// Shows help or what is wrong with the command line, and returns the exit status.
@@ -167,6 +192,12 @@ pub(crate) fn confirm(question: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_do_not_control_the_terminal() {
+        assert_eq!(harmless("plain\tname\nü 日本"), "plain\tname\nü 日本");
+        assert_eq!(harmless("a\u{1b}[31mred\r\u{9b}x"), "a\\u{1b}[31mred\\r\\u{9b}x");
+    }
 
     #[test]
     fn each_v_shows_more_and_spfs_log_rules_without_one() {

@@ -61,9 +61,26 @@ pub(crate) fn remotes(context: &Context) -> Result<Vec<(String, Result<Shared>)>
 
 /// The runtimes of the local repository.
 pub(crate) fn runtimes(context: &Context) -> Result<Runtimes> {
-    let user = config::login_name();
-    let host = config::host_name();
-    Ok(Runtimes::new(Arc::new(local(context)?), user, host))
+    Ok(runtimes_in(local(context)?))
+}
+
+/// The runtimes of that repository, else of the local one.
+pub(crate) fn runtimes_of(context: &Context, name: Option<&str>) -> Result<Runtimes> {
+    let Some(name) = name else { return runtimes(context) };
+    match address(context, name)? {
+        Address::Folder { path, tags, .. } => {
+            let repository = Repository::open(&path)?;
+            Ok(runtimes_in(repository.with_namespace(tags.namespace)))
+        }
+        Address::Tar { .. } | Address::Layered { .. } => {
+            Err(CliError::failed(format!("{name} is no folder, and has no runtimes"))
+                .hint("name the storage root of a machine, as a path or 'file:PATH'"))
+        }
+    }
+}
+
+fn runtimes_in(repository: Repository) -> Runtimes {
+    Runtimes::new(Arc::new(repository), config::login_name(), config::host_name())
 }
 
 /// The repositories that something is read from, the first one first. There is at least one.
@@ -205,8 +222,13 @@ pub(crate) fn secondary_addresses(context: &Context, only: Option<&str>) -> Resu
     Ok(addresses)
 }
 
+/// Whether there is an `origin` in this call.
+pub(crate) fn has_origin(context: &Context) -> Result<bool> {
+    Ok(context.wrap_origin.is_some() || context.config()?.remote.contains_key(ORIGIN))
+}
+
 /// The remote that things are pushed to and read from when nothing else is said.
-const ORIGIN: &str = "origin";
+pub(crate) const ORIGIN: &str = "origin";
 
 /// Those of the secondary repositories that exist: `origin` is one by default and may be missing.
 fn configured_secondaries(context: &Context) -> Result<impl Iterator<Item = &str>> {

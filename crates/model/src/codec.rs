@@ -207,6 +207,12 @@ pub enum DecodeError {
         /// The kind of the header.
         header: ObjectKind,
     },
+    /// The file is longer than the encoding can address.
+    #[error("the object is damaged: no object is as long as {size} bytes")]
+    TooLong {
+        /// The size of the file.
+        size: u64,
+    },
     /// The same bytes are used for so many things that they cannot have been written so.
     #[error("the object is damaged: it describes more than its {size} bytes can hold")]
     Overfull {

@@ -117,6 +117,11 @@ impl Manifest {
         self.entries.len()
     }
 
+    /// Bytes of the names of all stored entries.
+    pub(crate) fn names_len(&self) -> usize {
+        self.names.len()
+    }
+
     /// Whether the root directory has no entries.
     pub fn is_empty(&self) -> bool {
         self.trees[0].len == 0

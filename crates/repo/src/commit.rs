@@ -116,13 +116,15 @@ fn commit(
     Ok(Committed { layer: layer.layer, manifest, files: files as u64, bytes, stored })
 }
 
-/// Folders stand before those inside them, so that going backwards meets children first.
-fn build(folders: Vec<Folder>, path: &Path) -> Result<Manifest> {
+/// Folders stand before those inside them, so that going backwards meets children first. What was
+/// listed is given up piece by piece: a million entries are not held twice.
+fn build(mut folders: Vec<Folder>, path: &Path) -> Result<Manifest> {
     let refuse = |source: ManifestError| RepoError::Manifest { path: path.to_owned(), source };
     let mut builder = ManifestBuilder::new();
     let mut trees = vec![None; folders.len()];
-    for (number, folder) in folders.iter().enumerate().rev() {
-        let entries = folder.entries.iter().filter_map(|entry| {
+    for number in (0..folders.len()).rev() {
+        let entries = std::mem::take(&mut folders[number].entries);
+        let entries = entries.into_iter().filter_map(|entry| {
             let content = match entry.what {
                 Scanned::Folder(child) => {
                     Content::Directory { mode: folders[child].mode, tree: trees[child]? }
@@ -131,7 +133,7 @@ fn build(folders: Vec<Folder>, path: &Path) -> Result<Manifest> {
                 Scanned::File(Some(blob)) | Scanned::Link(blob) => Content::Blob(blob),
                 Scanned::Mask { mode } => Content::Mask { mode },
             };
-            Some(NewEntry { name: entry.name.clone(), content })
+            Some(NewEntry { name: entry.name, content })
         });
         trees[number] = Some(builder.directory(entries.collect()).map_err(refuse)?);
     }

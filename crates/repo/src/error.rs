@@ -130,6 +130,12 @@ pub enum RepoError {
         /// What is wrong.
         source: TagError,
     },
+    /// A symbolic link below the tags of a repository.
+    #[error("{} is a symbolic link: tags are not written through it", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A record that cannot be stored.
     #[error("cannot write the tag {tag}")]
     EncodeTag {
@@ -169,7 +175,7 @@ pub enum RepoError {
         reference: String,
     },
     /// The tag is there, that version is not.
-    #[error("the tag {} has {versions} versions, so there is no {tag}", tag.tag())]
+    #[error("the tag {} has {versions} version{}, so there is no {tag}", tag.tag(), plural(*versions))]
     UnknownVersion {
         /// What was asked for.
         tag: TagSpec,
@@ -398,4 +404,9 @@ fn list(candidates: &[Digest]) -> String {
         text += &format!(", and {} more", candidates.len() - SHOWN_MAX);
     }
     text
+}
+
+/// What a noun ends with after that number.
+const fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use spfs_model::{Digest, Header, Object, PartialDigest, Tag, TagName, TagStream};
 
 use crate::fs::objects::verify_object;
-use crate::repository::{AnyRepository, Batch, Encoding, Found};
+use crate::over::Over;
+use crate::repository::{AnyRepository, Encoding, Found};
 use crate::traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};
 use crate::{RepoError, Result};
 
@@ -75,7 +76,12 @@ impl LayeredRepository {
     }
 }
 
-impl AnyRepository for LayeredRepository {
+/// All that is written, removed and cleaned is the primary repository's.
+impl Over for LayeredRepository {
+    fn base(&self) -> &dyn AnyRepository {
+        &*self.parts.primary
+    }
+
     fn objects(&self) -> &dyn Objects {
         &self.objects
     }
@@ -103,21 +109,9 @@ impl AnyRepository for LayeredRepository {
         Ok(namespaces)
     }
 
-    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
-        self.parts.primary.batch()
-    }
-
-    fn encoding(&self) -> Encoding {
-        self.parts.primary.encoding()
-    }
-
     fn location(&self) -> String {
         let parts: Vec<String> = self.parts.all().map(AnyRepository::location).collect();
         parts.join(" before ")
-    }
-
-    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
-        self.parts.primary.remove_leftovers(before)
     }
 
     fn save(&self) -> Result<()> {

@@ -23,6 +23,7 @@ mod layer;
 mod layered;
 mod live_layer;
 mod memory;
+mod over;
 mod pinned;
 mod progress;
 pub mod render;
@@ -54,7 +55,7 @@ pub use repository::{AnyRepository, Batch, Encoding, Found, Stored};
 pub use resolve::{
     ResolvedEnvironment, resolve, resolve_environment, resolve_item, resolve_reference,
 };
-pub use spec_file::check_spec_text;
+pub use spec_file::{check_spec_text, stored_items};
 pub use stack::{LoadedLayer, load_layers, load_stack};
 pub use tar::TarRepository;
 pub use target::{Folder, Place, TargetDir};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use spfs_model::{Digest, Tag, TagName, TagStream};
 
-use crate::render::CleanedRenders;
-use crate::repository::{AnyRepository, Batch, Encoding};
-use crate::traits::{Objects, Payloads, TagListing, TagNamespace, Tags};
+use crate::over::Over;
+use crate::repository::AnyRepository;
+use crate::traits::{TagListing, TagNamespace, Tags};
 use crate::{RepoError, Result};
 
 /// A repository as its tags were at some time: later versions are not there, and the last one
@@ -26,13 +26,9 @@ impl PinnedRepository {
     }
 }
 
-impl AnyRepository for PinnedRepository {
-    fn objects(&self) -> &dyn Objects {
-        self.inner.objects()
-    }
-
-    fn payloads(&self) -> &dyn Payloads {
-        self.inner.payloads()
+impl Over for PinnedRepository {
+    fn base(&self) -> &dyn AnyRepository {
+        &*self.inner
     }
 
     fn tags(&self) -> &dyn Tags {
@@ -44,41 +40,8 @@ impl AnyRepository for PinnedRepository {
         Box::new(PinnedTags { inner, namespace: Some(namespace.cloned()), time: self.tags.time })
     }
 
-    fn namespaces(&self) -> Result<Vec<TagNamespace>> {
-        self.inner.namespaces()
-    }
-
-    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
-        self.inner.batch()
-    }
-
-    fn encoding(&self) -> Encoding {
-        self.inner.encoding()
-    }
-
     fn location(&self) -> String {
         format!("{} at {}", self.inner.location(), self.tags.time)
-    }
-
-    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
-        self.inner.remove_leftovers(before)
-    }
-
-    fn clean_renders(
-        &self,
-        is_gone: &dyn Fn(&Digest) -> Result<bool>,
-        keep_proxies: bool,
-        dry_run: bool,
-    ) -> Result<CleanedRenders> {
-        self.inner.clean_renders(is_gone, keep_proxies, dry_run)
-    }
-
-    fn save(&self) -> Result<()> {
-        self.inner.save()
-    }
-
-    fn secondary(&self) -> Vec<&dyn AnyRepository> {
-        self.inner.secondary()
     }
 }
 

@@ -81,13 +81,18 @@ impl std::ops::AddAssign for RenderSummary {
         self.entry_count += more.entry_count;
         self.link_count += more.link_count;
         self.symlink_count += more.symlink_count;
-        self.total_bytes_already_existed += more.total_bytes_already_existed;
-        self.total_bytes_copied += more.total_bytes_copied;
-        self.total_bytes_copied_link_limit += more.total_bytes_copied_link_limit;
-        self.total_bytes_copied_wrong_mode += more.total_bytes_copied_wrong_mode;
-        self.total_bytes_copied_wrong_owner += more.total_bytes_copied_wrong_owner;
-        self.total_bytes_linked += more.total_bytes_linked;
+        add(&mut self.total_bytes_already_existed, more.total_bytes_already_existed);
+        add(&mut self.total_bytes_copied, more.total_bytes_copied);
+        add(&mut self.total_bytes_copied_link_limit, more.total_bytes_copied_link_limit);
+        add(&mut self.total_bytes_copied_wrong_mode, more.total_bytes_copied_wrong_mode);
+        add(&mut self.total_bytes_copied_wrong_owner, more.total_bytes_copied_wrong_owner);
+        add(&mut self.total_bytes_linked, more.total_bytes_linked);
     }
+}
+
+/// Sizes are what a manifest says, which may be anything.
+fn add(sum: &mut u64, size: u64) {
+    *sum = sum.saturating_add(size);
 }
 
 /// What became of one file.
@@ -125,7 +130,7 @@ impl RenderSummary {
             }
         };
         *count += 1;
-        *bytes += size;
+        add(bytes, size);
     }
 }
 
@@ -181,7 +186,7 @@ impl Rendering<'_> {
     fn run(self) -> Result<RenderSummary> {
         let all = || (1..self.tree.len() as u32).map(Position);
         let is_folder = |at: &Position| self.tree.kind(*at) == NodeKind::Directory;
-        let bytes = all().map(|at| self.tree.node(at).size).sum();
+        let bytes = all().map(|at| self.tree.node(at).size).fold(0, u64::saturating_add);
         self.progress.found(self.tree.len() as u64 - 1, bytes);
         // Breadth first, so that every directory comes after the one it is in.
         let folders: Vec<Position> = all().filter(is_folder).collect();

@@ -46,6 +46,12 @@ pub(crate) fn expand(spec: &EnvSpec) -> Result<Expanded> {
     Ok(expanded)
 }
 
+/// The items of an environment that repositories keep, spec files put in their place; what they
+/// show of the host is left out.
+pub fn stored_items(spec: &EnvSpec) -> Result<Vec<EnvItem>> {
+    Ok(expand(spec)?.items)
+}
+
 /// As [`expand`], for what works on repositories alone.
 pub(crate) fn expand_stored(spec: &EnvSpec) -> Result<Vec<EnvItem>> {
     let Expanded { items, live } = expand(spec)?;

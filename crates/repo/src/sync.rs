@@ -3,24 +3,32 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use spfs_model::{Digest, EntryKind, EnvItem, EnvSpec, Object, ObjectKind, Tag};
 
+use crate::error::Context;
 use crate::fs::objects::verify_object;
 use crate::progress::{NoProgress, Progress};
-use crate::repository::{AnyRepository, Batch, Stored};
+use crate::repository::{AnyRepository, Batch, Found, Stored};
 use crate::resolve::resolve_item;
 use crate::walk::{children, walk};
 use crate::{RepoError, Result, spec_file};
 
-/// So many blobs are made visible together: what a killed transfer has brought so far is not
-/// brought again.
+/// So many blobs are made visible together, unless [`SyncOptions`] say otherwise: what a killed
+/// transfer has made visible is not brought again.
 const BLOBS_PER_BATCH: usize = 25_000;
 
 /// So many bytes are made visible together, unless one file is larger.
 const BYTES_PER_BATCH: u64 = 1 << 30;
+
+/// Where copying is slow, what was copied is made visible after this time.
+const TIME_PER_BATCH: Duration = Duration::from_secs(10);
+
+/// After so many blobs the clock is looked at.
+const BLOBS_PER_LOOK: usize = 1024;
 
 /// How two repositories are synced.
 pub struct SyncOptions<'a> {
@@ -31,13 +39,21 @@ pub struct SyncOptions<'a> {
     pub check: bool,
     /// Whether nothing is copied, only counted.
     pub dry_run: bool,
+    /// So many blobs are made visible together; at least one.
+    pub blobs_per_batch: usize,
     /// Told how far it has come.
     pub progress: &'a dyn Progress,
 }
 
 impl Default for SyncOptions<'_> {
     fn default() -> Self {
-        Self { update_tags: true, check: false, dry_run: false, progress: &NoProgress }
+        Self {
+            update_tags: true,
+            check: false,
+            dry_run: false,
+            blobs_per_batch: BLOBS_PER_BATCH,
+            progress: &NoProgress,
+        }
     }
 }
 
@@ -47,6 +63,7 @@ impl fmt::Debug for SyncOptions<'_> {
             .field("update_tags", &self.update_tags)
             .field("check", &self.check)
             .field("dry_run", &self.dry_run)
+            .field("blobs_per_batch", &self.blobs_per_batch)
             .finish_non_exhaustive()
     }
 }
@@ -68,6 +85,18 @@ pub struct SyncReport {
     pub payloads_skipped: u64,
     /// Bytes of the payloads that were written.
     pub bytes: u64,
+}
+
+impl std::ops::AddAssign for SyncReport {
+    fn add_assign(&mut self, other: Self) {
+        self.tags += other.tags;
+        self.tags_skipped += other.tags_skipped;
+        self.objects += other.objects;
+        self.objects_skipped += other.objects_skipped;
+        self.payloads += other.payloads;
+        self.payloads_skipped += other.payloads_skipped;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
 }
 
 /// Copies the items of an environment with all that they lead to, as far as it is not there.
@@ -138,13 +167,10 @@ impl Transfer<'_> {
         let mut blobs: Vec<(Digest, Option<u64>)> = wanted.blobs.into_iter().collect();
         // A part then fills whole folders of a new repository, which get their names as such.
         blobs.sort_unstable();
-        let bytes = blobs.iter().filter_map(|(_, size)| *size).sum();
+        let bytes = blobs.iter().filter_map(|(_, size)| *size).fold(0, u64::saturating_add);
         self.options.progress.found(blobs.len() as u64, bytes);
-        for part in parts(&blobs) {
-            let batch = self.batch()?;
-            let batch_ref = batch.as_deref();
-            part.par_iter().try_for_each(|(digest, size)| self.blob(batch_ref, digest, *size))?;
-            batch.map_or(Ok(Stored::default()), Batch::finish)?;
+        for part in parts(&blobs, self.options.blobs_per_batch) {
+            self.blobs(part)?;
         }
         self.others(wanted.others)?;
         let (written, skipped) = self.tags(tags)?;
@@ -212,6 +238,22 @@ impl Transfer<'_> {
         (!self.options.dry_run).then(|| self.to.batch()).transpose()
     }
 
+    /// Copies blobs, which become visible at the end and, where that takes long, now and then.
+    fn blobs(&self, mut rest: &[(Digest, Option<u64>)]) -> Result<()> {
+        while !rest.is_empty() {
+            let batch = self.batch()?;
+            let begun = Instant::now();
+            while !rest.is_empty() && begun.elapsed() < TIME_PER_BATCH {
+                let (now, later) = rest.split_at(rest.len().min(BLOBS_PER_LOOK));
+                let batch = batch.as_deref();
+                now.par_iter().try_for_each(|(digest, size)| self.blob(batch, digest, *size))?;
+                rest = later;
+            }
+            batch.map_or(Ok(Stored::default()), Batch::finish)?;
+        }
+        Ok(())
+    }
+
     fn blob(&self, batch: Option<&dyn Batch>, digest: &Digest, size: Option<u64>) -> Result<()> {
         let size = match size {
             Some(size) => size,
@@ -219,7 +261,11 @@ impl Transfer<'_> {
         };
         let is_there = match batch {
             Some(batch) => batch.has_blob(digest, size)?,
-            None => self.to.objects().has(digest)? && self.to.payloads().has(digest)?,
+            None => {
+                let is_whole = |found: Found| found.size == size;
+                self.to.objects().has(digest)?
+                    && self.to.payloads().find(digest)?.is_some_and(is_whole)
+            }
         };
         self.options.progress.done(1, size);
         if is_there {
@@ -228,13 +274,18 @@ impl Transfer<'_> {
             return Ok(());
         }
         let file = self.from.payloads().open(digest)?;
-        if let Some(batch) = batch {
-            let path = self.from.payloads().path(digest).unwrap_or_default();
-            let (found, _) = batch.blob_from_file(&file, &path)?;
-            if found != *digest {
-                return Err(RepoError::WrongPayload { digest: *digest, found });
+        // What a manifest says of the size need not be true.
+        let size = match batch {
+            Some(batch) => {
+                let path = self.from.payloads().path(digest).unwrap_or_default();
+                let (found, size) = batch.blob_from_file(&file, &path)?;
+                if found != *digest {
+                    return Err(RepoError::WrongPayload { digest: *digest, found });
+                }
+                size
             }
-        }
+            None => file.metadata().at("look at", digest.to_string())?.len(),
+        };
         add(&self.counts.objects, 1);
         add(&self.counts.payloads, 1);
         add(&self.counts.bytes, size);
@@ -243,6 +294,10 @@ impl Transfer<'_> {
 
     /// Writes the other objects, children before parents.
     fn others(&self, others: HashMap<Digest, Other>) -> Result<()> {
+        // Nothing is made ready at a destination that may not be writable.
+        if others.is_empty() {
+            return Ok(());
+        }
         let batch = self.batch()?;
         for (digest, bytes) in children_first(others) {
             if self.options.check && self.is_there(&digest)? {
@@ -276,15 +331,15 @@ impl Transfer<'_> {
 }
 
 /// Parts that become visible one after the other.
-fn parts(blobs: &[(Digest, Option<u64>)]) -> Vec<&[(Digest, Option<u64>)]> {
+fn parts(blobs: &[(Digest, Option<u64>)], len_max: usize) -> Vec<&[(Digest, Option<u64>)]> {
     let mut parts = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, (_, size)) in blobs.iter().enumerate() {
-        if at > start && (at - start == BLOBS_PER_BATCH || bytes > BYTES_PER_BATCH) {
+        if at > start && (at - start >= len_max || bytes > BYTES_PER_BATCH) {
             parts.push(&blobs[start..at]);
             (start, bytes) = (at, 0);
         }
-        bytes += size.unwrap_or(0);
+        bytes = u64::saturating_add(bytes, size.unwrap_or(0));
     }
     if start < blobs.len() {
         parts.push(&blobs[start..]);

@@ -8,18 +8,18 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use spfs_model::Digest;
 use spfs_sys::publish::{Draft, Durability};
-use tempfile::TempDir;
 
+use self::unpacked::Unpacked;
 use crate::error::Context;
 use crate::fs::Repository;
-use crate::render::CleanedRenders;
-use crate::repository::{AnyRepository, Batch, Encoding};
-use crate::traits::{Objects, Payloads, TagNamespace, Tags};
+use crate::over::Over;
+use crate::repository::{AnyRepository, Encoding};
+use crate::traits::TagNamespace;
 use crate::{RepoError, Result};
+
+mod unpacked;
 
 /// What comes through a pipe in one go.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -32,7 +32,7 @@ pub struct TarRepository {
     repository: Repository,
     state: Mutex<State>,
     // The last to be dropped: the repository is in it.
-    folder: TempDir,
+    folder: Unpacked,
 }
 
 #[derive(Debug)]
@@ -76,13 +76,14 @@ impl TarRepository {
         if !path.is_absolute() {
             return Err(RepoError::RelativeRoot { path: path.to_owned() });
         }
-        let folder = TempDir::with_prefix("spfs-tar-").at("create a folder for", path)?;
+        let parent = std::env::temp_dir();
+        let folder = Unpacked::create_in(&parent).at("create a folder for", path)?;
         let archive = Version::of(path)?;
         if archive.is_some() {
-            unpack(path, folder.path())?;
+            unpack(path, folder.repository())?;
         }
-        let repository = Repository::create(folder.path())?;
-        let content = content_of(folder.path())?;
+        let repository = Repository::create(folder.repository())?;
+        let content = content_of(folder.repository())?;
         let state = Mutex::new(State { archive, content });
         Ok(Self { path: path.to_owned(), repository, state, folder })
     }
@@ -102,7 +103,7 @@ impl TarRepository {
         let draft = Draft::create_in(self.path.parent().unwrap_or(Path::new("/")))?;
         let mut builder = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, draft.file()));
         // Folders too: an empty repository is one.
-        builder.append_dir_all("", self.folder.path())?;
+        builder.append_dir_all("", self.folder.repository())?;
         tracing::debug!(files = content.len(), "packed {}", self.path.display());
         builder.into_inner()?.flush()?;
         draft.set_mode(mode & 0o7777)?;
@@ -110,55 +111,18 @@ impl TarRepository {
     }
 }
 
-impl AnyRepository for TarRepository {
-    fn objects(&self) -> &dyn Objects {
-        self.repository.objects()
-    }
-
-    fn payloads(&self) -> &dyn Payloads {
-        self.repository.payloads()
-    }
-
-    fn tags(&self) -> &dyn Tags {
-        self.repository.tags()
-    }
-
-    fn tags_in(&self, namespace: Option<&TagNamespace>) -> Box<dyn Tags + '_> {
-        self.repository.tags_in(namespace)
-    }
-
-    fn namespaces(&self) -> Result<Vec<TagNamespace>> {
-        self.repository.namespaces()
-    }
-
-    fn batch(&self) -> Result<Box<dyn Batch + '_>> {
-        self.repository.batch()
-    }
-
-    fn encoding(&self) -> Encoding {
-        self.repository.encoding()
+impl Over for TarRepository {
+    fn base(&self) -> &dyn AnyRepository {
+        &self.repository
     }
 
     fn location(&self) -> String {
         format!("tar:{}", self.path.display())
     }
 
-    fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
-        self.repository.remove_leftovers(before)
-    }
-
-    fn clean_renders(
-        &self,
-        is_gone: &dyn Fn(&Digest) -> Result<bool>,
-        keep_proxies: bool,
-        dry_run: bool,
-    ) -> Result<CleanedRenders> {
-        self.repository.clean_renders(is_gone, keep_proxies, dry_run)
-    }
-
     fn save(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let content = content_of(self.folder.path())?;
+        let content = content_of(self.folder.repository())?;
         if content == state.content && state.archive.is_some() {
             return Ok(());
         }

@@ -184,6 +184,16 @@ impl Folder {
         }
     }
 
+    /// Gives the file `from_name` of another folder a second name here; a symbolic link is not
+    /// followed but linked itself.
+    ///
+    /// # Errors
+    /// When the name is taken, or the volume has no such links or no more of them.
+    pub fn link_from(&self, name: Name<'_>, from: &Self, from_name: Name<'_>) -> io::Result<()> {
+        let (from_name, name) = (c_name(from_name), c_name(name));
+        Ok(rustix::fs::linkat(&from.fd, from_name, &self.fd, name, AtFlags::empty())?)
+    }
+
     /// Where a name in it is, for messages.
     pub fn shown(&self, name: Name<'_>) -> PathBuf {
         self.at(name)

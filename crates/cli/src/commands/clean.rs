@@ -64,6 +64,26 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     repo: RepoArgs,
+
+    /// Left out: see the error
+    #[arg(long, hide = true)]
+    remove_durable: Option<String>,
+
+    /// Left out: see the error
+    #[arg(long, hide = true)]
+    runtime_storage: Option<String>,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_TAG_STREAM_CONCURRENCY", hide_env = true)]
+    max_tag_stream_concurrency: Option<u64>,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_REMOVAL_CONCURRENCY", hide_env = true)]
+    max_removal_concurrency: Option<u64>,
+
+    /// No effect: as much at once as is good for the disks
+    #[arg(long, hide = true, env = "SPFS_CLEAN_MAX_DISCOVER_CONCURRENCY", hide_env = true)]
+    max_discover_concurrency: Option<u64>,
 }
 
 /// What `--json` prints.
@@ -87,6 +107,12 @@ struct Cleaned {
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
+        if self.remove_durable.is_some() || self.runtime_storage.is_some() {
+            let name = self.remove_durable.as_deref().unwrap_or("NAME");
+            let error = "'clean' removes no runtimes: that was a step of upstream's monitor";
+            return Err(CliError::usage(error)
+                .hint(format!("'spfs runtime remove --remove-durable {name}' removes one")));
+        }
         let repository = repositories::chosen(context, &self.repo)?;
         if !repository.secondary().is_empty() {
             let error = format!("{} is more than one repository", repository.location());

@@ -24,12 +24,8 @@ use crate::repositories;
 /// stored already.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to store of the active runtime
-    #[arg(
-        value_enum,
-        required_unless_present_any = ["path", "reference"],
-        conflicts_with_all = ["path", "reference", "remote"]
-    )]
+    /// What to store of the active runtime; 'layer' may stand beside --path, 'platform' beside --ref
+    #[arg(value_enum)]
     kind: Option<Kind>,
 
     /// Store this directory as a layer
@@ -49,12 +45,12 @@ pub(crate) struct Args {
     message: Option<String>,
 
     /// Stay in edit mode
-    #[arg(long, requires = "kind")]
+    #[arg(long, conflicts_with_all = ["path", "reference"])]
     keep_editing: bool,
 
     /// Store what Finder and Spotlight keep for themselves (.DS_Store, ._*, .Spotlight-V100,
     /// .fseventsd, .Trashes) like all other files; on macOS it is left out otherwise
-    #[arg(long, requires = "kind", conflicts_with_all = ["path", "reference"])]
+    #[arg(long, conflicts_with_all = ["path", "reference"])]
     keep_macos_files: bool,
 
     /// Store even when there is nothing in it
@@ -103,6 +99,7 @@ struct Stored {
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
+        self.check_kind()?;
         let digest = match (&self.path, &self.reference, self.kind) {
             (Some(path), ..) => {
                 let repository = repositories::chosen(context, &self.repo)?;
@@ -118,13 +115,41 @@ impl Args {
                 digest
             }
             (None, None, Some(kind)) => self.runtime(kind, context)?,
-            (None, None, None) => return Err(CliError::usage("say what to commit")),
+            (None, None, None) => return Err(CliError::usage("it is not said what to commit").hint(
+                "KIND of the active runtime: 'layer' or 'platform'; or --path DIR, or --ref REF",
+            )),
         };
         if self.json {
             let tags = self.tags.iter().map(ToString::to_string).collect();
             context.out.json(&Stored { digest: digest.to_string(), tags })?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Refuses what the kind of a commit does not go with.
+    fn check_kind(&self) -> Result<()> {
+        let refused = |message: &str, hint: &str| Err(CliError::usage(message).hint(hint));
+        match self.kind {
+            Some(Kind::Platform) if self.path.is_some() => refused(
+                "a directory becomes a layer, not a platform",
+                "'spfs commit --path DIR -t TAG', then 'spfs commit --ref REF+TAG'",
+            ),
+            Some(Kind::Layer) if self.reference.is_some() => refused(
+                "a stack becomes a platform, not a layer",
+                "'spfs commit --ref REF' stores it as one",
+            ),
+            Some(_)
+                if self.path.is_none()
+                    && self.reference.is_none()
+                    && self.repo.remote.is_some() =>
+            {
+                refused(
+                    "the active runtime is stored in the local repository, not in --remote",
+                    "commit it, then 'spfs push TAG --to REPOSITORY'",
+                )
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Stores a directory.

@@ -7,7 +7,11 @@ use crate::error::Result;
 
 /// Print the configuration in effect as JSON
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print as JSON, which is what happens anyway
+    #[arg(long, hide = true)]
+    json: bool,
+}
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use spfs_model::TagSpec;
 
@@ -68,7 +69,7 @@ impl Args {
             context.out.line(format_args!(
                 "{digest} {tag} {} {}{}",
                 record.user,
-                time.strftime("%Y-%m-%d %H:%M:%S%.f %:z"),
+                time.strftime(format_for(record.time)),
                 message.unwrap_or_default()
             ))?;
         }
@@ -79,7 +80,35 @@ impl Args {
     }
 }
 
+/// The form of a time as upstream has it: fractions of seconds in groups of three digits.
+fn format_for(time: Timestamp) -> &'static str {
+    match time.subsec_nanosecond().unsigned_abs() {
+        0 => "%Y-%m-%d %H:%M:%S %:z",
+        nanos if nanos.is_multiple_of(1_000_000) => "%Y-%m-%d %H:%M:%S%.3f %:z",
+        nanos if nanos.is_multiple_of(1_000) => "%Y-%m-%d %H:%M:%S%.6f %:z",
+        _ => "%Y-%m-%d %H:%M:%S%.9f %:z",
+    }
+}
+
 /// How many of the newest versions are not asked for.
 fn skip(spec: &TagSpec) -> usize {
     usize::try_from(spec.version()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_of_seconds_have_three_six_or_nine_digits_or_none() {
+        let shown = |nanos| {
+            let time = Timestamp::new(1_700_000_000, nanos).unwrap();
+            let shown = time.to_zoned(TimeZone::UTC).strftime(format_for(time)).to_string();
+            shown.strip_prefix("2023-11-14 22:13:20").unwrap().to_owned()
+        };
+        assert_eq!(shown(0), " +00:00");
+        assert_eq!(shown(120_000_000), ".120 +00:00");
+        assert_eq!(shown(890_780_000), ".890780 +00:00");
+        assert_eq!(shown(1), ".000000001 +00:00");
+    }
 }

@@ -179,7 +179,7 @@ fn weight(environment: &Environment, position: Position) -> u64 {
     let mut sum = 0;
     let mut pending = vec![position];
     while let Some(position) = pending.pop() {
-        sum += environment.tree.node(position).size;
+        sum = u64::saturating_add(sum, environment.tree.node(position).size);
         pending.extend(environment.tree.children(position).map(Position));
     }
     sum

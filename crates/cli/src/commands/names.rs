@@ -25,8 +25,14 @@ impl Names {
         let mut tags: HashMap<Digest, Vec<TagSpec>> = HashMap::new();
         if with_tags {
             for name in repository.tags().names()? {
-                for (spec, target) in versions(repository, name)? {
-                    tags.entry(target).or_default().push(spec);
+                match versions(repository, name) {
+                    Ok(versions) => {
+                        for (spec, target) in versions {
+                            tags.entry(target).or_default().push(spec);
+                        }
+                    }
+                    // One damaged tag does not hide the others.
+                    Err(error) => tracing::warn!("{}", error.one_line()),
                 }
             }
         }

@@ -23,6 +23,10 @@ pub(crate) struct Args {
     #[arg(default_value = "origin")]
     to: String,
 
+    /// No effect: tags that are there already are always updated
+    #[arg(long, hide = true, alias = "pull")]
+    sync: bool,
+
     #[command(flatten)]
     transfer: TransferArgs,
 }

@@ -8,6 +8,7 @@ use spfs_model::{Digest, EnvSpec, merge};
 use spfs_repo::AnyRepository;
 use spfs_repo::render::{RenderStore, RenderSummary, Strategy, render, render_manifest};
 
+use super::fetch::FetchArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::output::progress::Bar;
@@ -34,17 +35,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum, ignore_case = true)]
     strategy: Option<StrategyName>,
 
-    /// No effect: what is missing here is read from the secondary repositories
-    #[arg(long, hide = true, alias = "pull")]
-    sync: bool,
+    #[command(flatten)]
+    fetch: FetchArgs,
 
-    /// No effect: see --sync
+    /// Print as JSON, which is what happens anyway
     #[arg(long, hide = true)]
-    check: bool,
-
-    /// No effect: see --sync
-    #[arg(long, hide = true)]
-    resync: bool,
+    json: bool,
 
     /// No effect: as much at once as is good for the disks
     #[arg(long, hide = true, env = "SPFS_RENDER_MAX_CONCURRENT_BLOBS", hide_env = true)]
@@ -90,6 +86,7 @@ impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let spec: EnvSpec =
             self.reference.parse().map_err(|error| CliError::reference(&self.reference, &error))?;
+        self.fetch.fetch(&self.reference, None, context)?;
         let local = repositories::local(context)?;
         let share = context.config()?.storage.allow_payload_sharing_between_users;
         let store = RenderStore::new(&local, share);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use spfs_runtime::control::ResetOptions;
 
 use super::active;
+use super::fetch::FetchArgs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::repositories;
@@ -25,13 +26,19 @@ pub(crate) struct Args {
     /// Show this stack instead of the present one; drops all changes
     #[arg(short, long = "ref", value_name = "REF", conflicts_with = "paths")]
     reference: Option<String>,
+
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let mut active = active::connect(context, "'spfs reset'")?;
         let stack = match &self.reference {
-            Some(reference) => Some(repositories::sources(context, None)?.resolve(reference)?),
+            Some(reference) => {
+                self.fetch.fetch(reference, None, context)?;
+                Some(repositories::sources(context, None)?.resolve(reference)?)
+            }
             None => None,
         };
         let patterns = self.paths.iter().map(|path| inside(path)).collect();

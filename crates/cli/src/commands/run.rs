@@ -14,6 +14,7 @@ use spfs_runtime::{
 };
 use spfs_service::{Launch, start_runtime_daemon};
 
+use super::fetch::FetchArgs;
 use super::{enter, routed};
 use crate::args::RepoArgs;
 use crate::context::Context;
@@ -83,6 +84,9 @@ pub(super) struct RuntimeArgs {
 
     #[command(flatten)]
     repo: RepoArgs,
+
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 impl Args {
@@ -116,6 +120,7 @@ impl RuntimeArgs {
         let backend = self.backend(&config.filesystem.backend)?;
         let reference = self.reference.as_deref().unwrap_or_default();
         let remote = self.repo.remote.as_deref();
+        self.fetch.fetch(reference, remote, context)?;
         let environment = repositories::sources(context, remote)?.resolve_environment(reference)?;
         let editable = self.edit || (is_empty(&environment) && !self.no_edit);
         let mut stack = environment.layers;

@@ -8,6 +8,7 @@ use spfs_runtime::{
     Listed, PruneStrategy, RemoveOptions, RuntimeError, RuntimeName, RuntimeStatus, Runtimes,
 };
 
+use super::annotations::AnnotationArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::repositories;
@@ -19,6 +20,11 @@ mod export;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
+
+    /// Look at the runtimes of this repository instead of the local one: a configured name, an
+    /// address, or a path
+    #[arg(short, long, global = true, value_name = "REPOSITORY")]
+    remote: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +56,9 @@ struct InfoArgs {
     /// The runtime
     #[arg(env = "SPFS_RUNTIME", hide_env_values = true)]
     name: RuntimeName,
+
+    #[command(flatten)]
+    annotations: AnnotationArgs,
 
     /// Print as JSON, which is what happens anyway
     #[arg(long, hide = true)]
@@ -106,10 +115,10 @@ struct PruneArgs {
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
-        let runtimes = repositories::runtimes(context)?;
+        let runtimes = repositories::runtimes_of(context, self.remote.as_deref())?;
         match self.what {
             What::List(args) => args.run(&runtimes, context),
-            What::Info(args) => args.run(&runtimes, context),
+            What::Info(args) => args.run(&runtimes, self.remote.as_deref(), context),
             What::Remove(args) => args.run(&runtimes),
             What::Prune(args) => args.run(&runtimes),
             What::Export(args) => args.run(&runtimes, context),
@@ -194,9 +203,19 @@ fn describe(listed: &Listed) -> String {
 }
 
 impl InfoArgs {
-    fn run(self, runtimes: &Runtimes, context: &mut Context) -> Result<ExitCode> {
+    fn run(
+        self,
+        runtimes: &Runtimes,
+        remote: Option<&str>,
+        context: &mut Context,
+    ) -> Result<ExitCode> {
         let record = runtimes.read(&self.name)?;
-        context.out.json(&record)?;
+        if self.annotations.are_asked_for() {
+            let sources = repositories::sources(context, remote)?;
+            self.annotations.print(&record.stack(), &sources, context)?;
+        } else {
+            context.out.json(&record)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

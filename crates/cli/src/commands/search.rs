@@ -17,6 +17,10 @@ pub(crate) struct Args {
     /// Print as JSON, with the repository of each tag
     #[arg(long)]
     json: bool,
+
+    /// Look in this repository alone: a configured name, an address, or a path
+    #[arg(short, long, value_name = "REPOSITORY")]
+    remote: Option<String>,
 }
 
 /// One tag of `--json`.
@@ -30,14 +34,10 @@ struct Line {
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
-        let mut lines = self.matches(&repositories::local(context)?, None)?;
-        for (name, repository) in repositories::remotes(context)? {
-            match repository {
-                Ok(repository) => lines.extend(self.matches(&*repository, Some(&name))?),
-                // A remote that is down does not keep the others from being searched.
-                Err(error) => tracing::warn!(remote = %name, "{}", error.one_line()),
-            }
-        }
+        let lines = match &self.remote {
+            Some(name) => self.matches(&*repositories::remote(context, name)?, Some(name))?,
+            None => self.everywhere(context)?,
+        };
         if self.json {
             context.out.json(&lines)?;
         } else {
@@ -46,6 +46,18 @@ impl Args {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn everywhere(&self, context: &Context) -> Result<Vec<Line>> {
+        let mut lines = self.matches(&repositories::local(context)?, None)?;
+        for (name, repository) in repositories::remotes(context)? {
+            match repository {
+                Ok(repository) => lines.extend(self.matches(&*repository, Some(&name))?),
+                // A remote that is down does not keep the others from being searched.
+                Err(error) => tracing::warn!(remote = %name, "{}", error.one_line()),
+            }
+        }
+        Ok(lines)
     }
 
     fn matches(&self, repository: &dyn AnyRepository, remote: Option<&str>) -> Result<Vec<Line>> {

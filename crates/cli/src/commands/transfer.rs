@@ -11,21 +11,31 @@ use crate::error::{CliError, Result};
 use crate::output::progress::Bar;
 use crate::output::size::Human;
 
-/// How things are copied.
+/// Where these flags stand in the help.
+pub(super) const HEADING: &str = "Copying";
+
+/// How things are copied; common to all that copies between repositories.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Copying")]
-pub(super) struct TransferArgs {
-    /// Look at everything below, rather than relying on an object that is there to be complete
-    #[arg(long)]
+pub(super) struct CopyArgs {
+    /// Copy what is missing anywhere below, rather than relying on an object that is there to be
+    /// complete
+    #[arg(long, help_heading = HEADING)]
     check: bool,
 
-    /// Copy nothing, only tell what would be copied
-    #[arg(long)]
-    dry_run: bool,
+    /// The same as --check: what is there and undamaged need not be copied again
+    #[arg(long, hide = true)]
+    resync: bool,
 
-    /// Print what was copied as JSON
-    #[arg(long)]
-    json: bool,
+    /// How to show progress on a terminal: 'bars' or 'none'
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "bars",
+        overrides_with = "progress"
+    )]
+    #[arg(help_heading = HEADING, hide_possible_values = true)]
+    progress: ShowProgress,
 
     /// No effect: as much at once as is good for the disks
     #[arg(long, hide = true, env = "SPFS_SYNC_MAX_CONCURRENT_MANIFESTS", hide_env = true)]
@@ -34,6 +44,45 @@ pub(super) struct TransferArgs {
     /// No effect: as much at once as is good for the disks
     #[arg(long, hide = true, env = "SPFS_SYNC_MAX_CONCURRENT_PAYLOADS", hide_env = true)]
     max_concurrent_payloads: Option<u64>,
+}
+
+/// Whether progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ShowProgress {
+    /// Where stderr is a terminal
+    Bars,
+    /// Nowhere
+    None,
+}
+
+impl CopyArgs {
+    /// Whether nothing that is there is relied on to be complete.
+    pub(super) const fn looks_at_everything(&self) -> bool {
+        self.check || self.resync
+    }
+
+    /// A bar, unless there shall be none.
+    pub(super) fn bar(&self, doing: &'static str) -> Bar {
+        match self.progress {
+            ShowProgress::Bars => Bar::files(doing),
+            ShowProgress::None => Bar::hidden(),
+        }
+    }
+}
+
+/// How `push` and `pull` copy.
+#[derive(Debug, clap::Args)]
+pub(super) struct TransferArgs {
+    #[command(flatten)]
+    copy: CopyArgs,
+
+    /// Copy nothing, only tell what would be copied
+    #[arg(long, help_heading = HEADING)]
+    dry_run: bool,
+
+    /// Print what was copied as JSON
+    #[arg(long, help_heading = HEADING)]
+    json: bool,
 }
 
 /// What `--json` prints.
@@ -70,30 +119,22 @@ impl TransferArgs {
         update_tags: bool,
         context: &mut Context,
     ) -> Result<ExitCode> {
-        let bar = Bar::files("copying");
-        let options =
-            SyncOptions { update_tags, check: self.check, dry_run: self.dry_run, progress: &bar };
+        let bar = self.copy.bar("copying");
+        let check = self.copy.looks_at_everything();
+        let options = SyncOptions {
+            update_tags,
+            check,
+            dry_run: self.dry_run,
+            progress: &bar,
+            ..SyncOptions::default()
+        };
         let report = sync(from, to, spec, &options)?;
         drop(bar);
-        self.tell(&report);
+        tell(if self.dry_run { "would be synced" } else { "synced" }, &report);
         if self.json {
             context.out.json(&self.copied(&report))?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn tell(&self, report: &SyncReport) {
-        let word = if self.dry_run { "would be synced" } else { "synced" };
-        tracing::info!(
-            "{word}:\n\t{} tags ({} skipped)\n\t{} objects ({} skipped)\n\t{} payloads ({} skipped) ({})",
-            report.tags,
-            report.tags_skipped,
-            report.objects,
-            report.objects_skipped,
-            report.payloads,
-            report.payloads_skipped,
-            Human(report.bytes)
-        );
     }
 
     const fn copied(&self, report: &SyncReport) -> Copied {
@@ -108,4 +149,18 @@ impl TransferArgs {
             bytes: report.bytes,
         }
     }
+}
+
+/// Tells what was copied, as upstream does.
+pub(super) fn tell(word: &str, report: &SyncReport) {
+    tracing::info!(
+        "{word}:\n\t{} tags ({} skipped)\n\t{} objects ({} skipped)\n\t{} payloads ({} skipped) ({})",
+        report.tags,
+        report.tags_skipped,
+        report.objects,
+        report.objects_skipped,
+        report.payloads,
+        report.payloads_skipped,
+        Human(report.bytes)
+    );
 }

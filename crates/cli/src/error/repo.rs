@@ -42,6 +42,10 @@ impl From<RepoError> for CliError {
             | RepoError::WrongPayload { .. } => {
                 told.hint("remove the damaged file, then commit or copy its content again")
             }
+            RepoError::DamagedTag { .. } => told.hint(
+                "restore that file, or give the tag up with 'spfs untag --all TAG'",
+            ),
+            RepoError::Link { .. } => told.hint("put a folder in its place"),
             RepoError::NoSpace { .. } => told.hint("make room on that volume and try again"),
             RepoError::NotARepository { root, .. } => {
                 told.hint(format!("make one with 'spfs init repo {}'", root.display()))

@@ -1,5 +1,6 @@
 //! Progress of long work, on stderr, where that is a terminal.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +12,10 @@ use super::size::Human;
 #[derive(Debug)]
 pub(crate) struct Bar {
     bar: ProgressBar,
-    bytes: std::sync::atomic::AtomicU64,
+    /// Bytes that are done.
+    bytes: AtomicU64,
+    /// Bytes that are to be done, as far as that is known.
+    all_bytes: AtomicU64,
 }
 
 impl Bar {
@@ -24,7 +28,16 @@ impl Bar {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style).with_prefix(doing);
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, bytes: std::sync::atomic::AtomicU64::new(0) }
+        Self::of(bar)
+    }
+
+    /// A bar that is never drawn.
+    pub(crate) fn hidden() -> Self {
+        Self::of(ProgressBar::hidden())
+    }
+
+    const fn of(bar: ProgressBar) -> Self {
+        Self { bar, bytes: AtomicU64::new(0), all_bytes: AtomicU64::new(0) }
     }
 
     /// Tells what is done, when the number of files is not known beforehand.
@@ -36,16 +49,19 @@ impl Bar {
 }
 
 impl Progress for Bar {
-    fn found(&self, files: u64, _bytes: u64) {
+    fn found(&self, files: u64, bytes: u64) {
         self.bar.inc_length(files);
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn done(&self, files: u64, bytes: u64) {
-        let before = self.bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let after = before.saturating_add(bytes);
         self.bar.inc(files);
         // Formatting at each of a million small files would cost more than storing them.
-        if before >> 20 != (before + bytes) >> 20 {
-            self.bar.set_message(Human(before + bytes).to_string());
+        if before >> 20 != after >> 20 {
+            let all = self.all_bytes.load(Ordering::Relaxed);
+            self.bar.set_message(far(after, all));
         }
     }
 }
@@ -53,5 +69,24 @@ impl Progress for Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How many bytes are done, of how many where that is known.
+fn far(bytes: u64, all: u64) -> String {
+    match all {
+        0 => Human(bytes).to_string(),
+        all => format!("{} of {}", Human(bytes), Human(all)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::far;
+
+    #[test]
+    fn bytes_are_told_with_their_sum_where_it_is_known() {
+        assert_eq!(far(2048, 0), "2.0 KiB");
+        assert_eq!(far(2048, 4096), "2.0 KiB of 4.0 KiB");
     }
 }

@@ -147,6 +147,7 @@ fn commands_of_a_runtime_say_so_outside_of_one() {
         world.spfs(args).fails_with(1, &["no active runtime", "hint: "]);
     }
     // A variable that survived its runtime is told apart from none at all.
+    world.spfs(["info", "/spfs/f"]).fails_with(1, &["of a path below /spfs"]);
     world.spfs(["info"]).env("SPFS_RUNTIME", "gone").fails_with(1, &["gone"]);
 }
 
@@ -155,8 +156,7 @@ fn command_lines_that_make_no_sense_end_with_2() {
     let world = World::new();
     for args in [
         &["run"][..],
-        &["commit"],
-        &["commit", "layer", "--path", "x"],
+        &["commit", "--keep-editing", "--path", "x"],
         &["tag", "x"],
         &["untag", "x", "--all", "--latest"],
         &["commit", "--no-such-flag"],
@@ -273,4 +273,19 @@ fn a_log_file_that_cannot_be_opened_is_named() {
     let world = World::new();
     fs::set_permissions(world.path("work"), fs::Permissions::from_mode(0o755)).unwrap();
     world.spfs(["tags", "--log-file", "/proc/no/log"]).fails_with(1, &["/proc/no/log"]);
+}
+
+#[test]
+fn names_in_messages_do_not_control_the_terminal() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    let told = world.spfs(["ls", "base", "no\u{1b}[31mred"]).fails_with(1, &["u{1b}[31mred"]);
+    assert!(!told.stderr.contains('\u{1b}'), "{told:?}");
+    // What a script reads is as it is.
+    world.layer("odd", &[("a\u{1b}b", "x")]);
+    assert_eq!(world.spfs(["ls", "odd"]).succeeds().stdout, "a\u{1b}b\n");
+    // script(1) runs it on a terminal of its own.
+    let command = format!("{} ls odd", world.program().display());
+    let shown = world.spfs(["-qec", &command, "/dev/null"]).program("script").succeeds().stdout;
+    assert_eq!(shown.trim_end(), "a\\u{1b}b");
 }

@@ -140,3 +140,82 @@ fn digests_of_directories_are_shown_as_they_are() {
     let line = told.lines().find(|line| line.contains(" tree ")).unwrap();
     assert!(line.ends_with("/spfs/dir") && !line.contains("AAAAAAAA"), "{told}");
 }
+
+#[test]
+fn platforms_that_lead_to_themselves_or_to_one_thing_very_often_are_shown_once() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    // Each holds the one before twice: what they hold all together cannot be counted.
+    let mut platforms = vec![world.digest_of("base")];
+    for _ in 0..60 {
+        let stack = [decoded(platforms.last().unwrap()); 2].concat();
+        let digest = spfs_model::Digest::of(&platform_body(&stack)).to_string();
+        put_platform(&world, &digest, &stack);
+        platforms.push(digest);
+    }
+    let itself = spfs_model::Digest::of(b"no such platform").to_string();
+    put_platform(&world, &itself, &decoded(&itself));
+    for (digest, blocks) in [(platforms.last().unwrap(), 62), (&itself, 1)] {
+        let shown = world.spfs(["info", "--follow", digest]).succeeds().stdout;
+        assert_eq!(shown.split("\n\n").count(), blocks, "{shown}");
+        world.spfs(["info", "--get-all", digest]).succeeds();
+        world.spfs(["ls", "-R", digest]).succeeds();
+        world.spfs(["check", digest]).run();
+    }
+}
+
+/// The bytes of a digest.
+fn decoded(digest: &str) -> [u8; 32] {
+    *digest.parse::<spfs_model::Digest>().unwrap().as_bytes()
+}
+
+/// The legacy encoding of a platform of these layers.
+fn platform_body(stack: &[u8]) -> Vec<u8> {
+    let mut body = (stack.len() as u64 / 32).to_be_bytes().to_vec();
+    body.extend_from_slice(stack);
+    body
+}
+
+fn put_platform(world: &World, digest: &str, stack: &[u8]) {
+    let folder = world.storage().join("objects").join(&digest[..2]);
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = b"--SPFS--\n\0\0\0\0\0\0\0\x03".to_vec();
+    file.extend(platform_body(stack));
+    std::fs::write(folder.join(&digest[2..]), file).unwrap();
+}
+
+#[test]
+fn sizes_that_nothing_can_have_are_no_reason_to_fall_over() {
+    as_each_user(|world| {
+        world.layer("honest", &[("f", "x"), ("g", "yy")]);
+        let repository = spfs_repo::Repository::open(world.storage()).unwrap();
+        let entry = |name: &str, content: &[u8]| {
+            let object = spfs_model::Digest::of(content);
+            let blob = spfs_model::BlobEntry { mode: 0o100_644, size: u64::MAX, object };
+            let name = spfs_model::NameBuf::new(name.as_bytes()).unwrap();
+            spfs_model::NewEntry { name, content: spfs_model::Content::Blob(blob) }
+        };
+        let mut builder = spfs_model::ManifestBuilder::new();
+        let inner = builder.directory(vec![entry("f", b"x"), entry("g", b"yy")]).unwrap();
+        let content = spfs_model::Content::Directory { mode: 0o040_755, tree: inner };
+        let name = spfs_model::NameBuf::new(*b"dir").unwrap();
+        let root = builder.directory(vec![spfs_model::NewEntry { name, content }]).unwrap();
+        let manifest = builder.finish(root).unwrap();
+        let layer = spfs_repo::write_layer(&repository, Some(manifest), &[], 0).unwrap().layer;
+        let layer = layer.to_string();
+        for objects in ["objects", "payloads"] {
+            world.give(&world.storage().join(objects));
+        }
+        assert!(world.spfs(["ls", "-l", &layer]).succeeds().stdout.contains(" dir/"));
+        world.spfs(["info", &layer, "-vv"]).succeeds();
+        world.spfs(["run", &layer, "--", "spfs", "info"]).succeeds();
+        for strategy in ["Copy", "HardLink"] {
+            let render = world.spfs(["render", "--strategy", strategy, &layer, strategy]).run();
+            assert!(render.code <= 1, "{render:?}");
+        }
+        let shared = world.path("work/shared");
+        world.spfs(["init", "repo"]).arg(&shared).succeeds();
+        let push = world.spfs(["push", &layer, "--to"]).arg(&shared).succeeds();
+        assert!(push.stderr.contains("2 payloads (0 skipped) (3.0 B)"), "{push:?}");
+    });
+}

@@ -1,7 +1,7 @@
 //! `spfs runtime export`: what a runtime holds is never lost, whatever became of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::harness::{World, as_each_user, wait_for};
@@ -165,4 +165,33 @@ fn only_an_empty_directory_is_written_to() {
     assert_eq!(files(&out), ["mine"]);
     world.spfs(["runtime", "export", "none", "x"]).fails_with(1, &["no runtime none"]);
     remove(&world);
+}
+
+#[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    as_each_user(|world| {
+        base(world);
+        let mut session = world.session(["--runtime-name", "work", "--edit", "base"]);
+        session.ok("mkdir /spfs/d; echo shared > /spfs/d/one; ln /spfs/d/one /spfs/two");
+        session.ok("ln /spfs/two /spfs/d/three; ln /spfs/kept /spfs/again; chmod 640 /spfs/two");
+        let out = world.path("work/out");
+        let told = world.spfs(["runtime", "export", "work"]).arg(&out).succeeds();
+        // f, gone, dir/x, kept and again, and the three names
+        assert!(told.stderr.contains("saved 8 files (24.0 B)"), "{told:?}");
+        let inode = |path: &str| fs::metadata(out.join(path)).unwrap().ino();
+        assert_eq!(inode("d/one"), inode("two"));
+        assert_eq!(inode("d/three"), inode("two"));
+        assert_eq!(inode("kept"), inode("again"));
+        assert_ne!(inode("kept"), inode("two"));
+        assert_eq!(fs::read_to_string(out.join("d/three")).unwrap(), "shared\n");
+        assert_eq!(fs::metadata(out.join("d/one")).unwrap().mode() & 0o777, 0o640);
+
+        // Of a file of the layers only the new name is a change: it stands alone.
+        let changes = world.path("work/changes");
+        world.spfs(["runtime", "export", "--changes", "work"]).arg(&changes).succeeds();
+        assert_eq!(files(&changes), ["again", "d/one", "d/three", "two"]);
+        let links = |path: &str| fs::metadata(changes.join(path)).unwrap().nlink();
+        assert_eq!((links("two"), links("again")), (3, 1));
+        session.end();
+    });
 }

@@ -8,6 +8,7 @@ mod bugs;
 mod doctor;
 mod edit;
 mod export;
+mod flags;
 mod harness;
 mod help;
 mod kinds;

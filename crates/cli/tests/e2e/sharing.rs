@@ -1,7 +1,9 @@
 //! Several repositories: push, pull, reading through, check and clean.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use crate::harness::{World, as_each_user, wait_for};
 
@@ -51,6 +53,63 @@ fn what_is_pushed_can_be_pulled_elsewhere() {
     pull(&["tool"]).succeeds();
     assert_eq!(other.spfs(["read", "tool", "f"]).succeeds().stdout, "one\n");
     assert_eq!(other.digest_of("tool"), world.digest_of("tool"));
+}
+
+#[test]
+fn a_push_that_was_killed_is_done_by_the_next_one() {
+    const FILES: usize = 2000;
+    let world = World::new();
+    let origin = origin(&world);
+    let contents: Vec<(String, String)> =
+        (0..FILES).map(|n| (format!("{}/{n}", n % 40), format!("content {n}"))).collect();
+    let files: Vec<(&str, &str)> =
+        contents.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    world.layer("tool", &files);
+    let work = world.path("work/shared/payloads/work");
+    let push = || world.spfs(["push", "tool", "--to", &origin]);
+    let mut killed = push().spawn(Stdio::null(), Stdio::null());
+    wait_for("the push to copy files", || {
+        let work_files = fs::read_dir(&work).into_iter().flatten().flatten();
+        work_files
+            .filter(|entry| entry.path().is_dir())
+            .any(|entry| fs::read_dir(entry.path()).into_iter().flatten().count() > 0)
+            || killed.try_wait().unwrap().is_some()
+    });
+    killed.kill().unwrap();
+    assert_eq!(killed.wait().unwrap().signal(), Some(9), "it was done before it was killed");
+    assert_eq!(world.spfs(["tags", "-r", &origin]).succeeds().stdout, "");
+    world.spfs(["check", "--payloads", "-r", &origin]).succeeds();
+    let planned = push().args(["--dry-run", "--json"]).succeeds().stdout;
+    let pushed = push().arg("--json").succeeds().stdout;
+    assert_eq!(planned.replace("\"dry_run\": true", "\"dry_run\": false"), pushed);
+    let checked = world.spfs(["check", "--payloads", "-r", &origin, "--json"]).succeeds().stdout;
+    let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!((&checked["sound"], &checked["payloads"]), (&true.into(), &FILES.into()));
+}
+
+#[test]
+fn several_programs_that_tag_in_one_folder_lose_nothing() {
+    const EACH: usize = 12;
+    let world = World::new();
+    let origin = origin(&world);
+    world.spfs(["write", "-t", "first", "-r", &origin]).stdin(b"0").succeeds();
+    std::thread::scope(|scope| {
+        for program in 0..4 {
+            let (world, origin) = (&world, &origin);
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let content = format!("{program} {number}");
+                    let write = world.spfs(["write", "-t", "many/hands", "-r", origin]);
+                    write.stdin(content.as_bytes()).succeeds();
+                }
+            });
+        }
+    });
+    let log = world.spfs(["log", "many/hands", "-r", &origin]).succeeds().stdout;
+    let digests: std::collections::BTreeSet<&str> =
+        log.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((log.lines().count(), digests.len()), (4 * EACH, 4 * EACH), "{log}");
+    world.spfs(["check", "-r", &origin]).succeeds();
 }
 
 #[test]

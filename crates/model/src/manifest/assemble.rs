@@ -79,6 +79,11 @@ impl Assembler {
         }
     }
 
+    /// Makes room for names of so many bytes together.
+    pub(crate) fn reserve_names(&mut self, bytes: usize) {
+        self.manifest.names.reserve_exact(bytes);
+    }
+
     /// Adds an entry to the tree being collected.
     pub(crate) fn entry(&mut self, entry: &RawEntry<'_>) -> Result<(), ManifestError> {
         let name = Name::new(entry.name)?;

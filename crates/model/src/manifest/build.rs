@@ -79,16 +79,17 @@ impl ManifestBuilder {
     }
 
     /// The manifest with this directory as its root; directories not reached from it are left out.
-    pub fn finish(self, root: Tree) -> Result<Manifest, ManifestError> {
+    pub fn finish(mut self, root: Tree) -> Result<Manifest, ManifestError> {
         let mut seen = vec![false; self.trees.len()];
-        let mut assembler = Assembler::new(self.trees.len(), 0);
+        let mut assembler = self.assembler();
         let mut pending = vec![root];
         while let Some(tree) = pending.pop() {
             if std::mem::replace(&mut seen[tree.0 as usize], true) {
                 continue;
             }
-            let entries = &self.trees[tree.0 as usize].entries;
-            for entry in entries {
+            // Given up piece by piece: a million entries are not held twice.
+            let entries = std::mem::take(&mut self.trees[tree.0 as usize].entries);
+            for entry in &entries {
                 assembler.entry(&self.raw(entry))?;
             }
             assembler.end_tree()?;
@@ -99,6 +100,15 @@ impl ManifestBuilder {
             }));
         }
         assembler.finish()
+    }
+
+    /// An assembler with room for everything: growing would hold it twice.
+    fn assembler(&self) -> Assembler {
+        let all = || self.trees.iter().flat_map(|tree| &tree.entries);
+        let names = all().map(|entry| entry.name.as_bytes().len()).sum();
+        let mut assembler = Assembler::new(self.trees.len(), all().count());
+        assembler.reserve_names(names);
+        assembler
     }
 
     fn raw<'a>(&self, entry: &'a NewEntry) -> RawEntry<'a> {

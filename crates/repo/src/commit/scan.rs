@@ -116,6 +116,7 @@ impl<'a> Scan<'a> {
                 scope.spawn(move |scope| self.enter(scope, number, child));
             }
         }
+        entries.shrink_to_fit();
         Ok(Folder { path, mode, entries })
     }
 

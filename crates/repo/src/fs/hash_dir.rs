@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use data_encoding::BASE32;
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use spfs_model::{Digest, PartialDigest};
 use spfs_sys::publish::{self, Draft, Durability};
@@ -76,6 +76,10 @@ impl Place {
     }
 }
 
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
 impl HashDir {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -107,20 +111,26 @@ impl HashDir {
                 return Err(RepoError::io("look at", self.file_path(digest), error.into()));
             }
         };
+        if !is_regular(&stat) {
+            return Ok(None);
+        }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-
         let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
         let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
         let modified = Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Some(Found { size, modified }))
     }
 
-    /// Opens the file of a digest for reading.
+    /// Opens the file of a digest for reading. What is no regular file counts as absent, and a pipe
+    /// that nobody writes to is not waited for.
     pub(super) fn open_file(&self, digest: &Digest) -> Result<Option<File>> {
         let place = Place::of(digest);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match rustix::fs::openat(&self.dir, place.as_c_str(), flags, Mode::empty()) {
-            Ok(file) => Ok(Some(file.into())),
+            Ok(file) => {
+                let stat = rustix::fs::fstat(&file).at("look at", self.file_path(digest))?;
+                Ok(is_regular(&stat).then(|| file.into()))
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(RepoError::io("open", self.file_path(digest), error.into())),
         }

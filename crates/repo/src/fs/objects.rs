@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use spfs_model::{Digest, Object, PartialDigest, decode, digest, encode};
+use spfs_model::{DecodeError, Digest, Header, Object, PartialDigest, decode, digest, encode};
 
 use super::hash_dir::HashDir;
 use super::{FILE_MODE, work};
@@ -44,12 +44,25 @@ impl FsObjects {
     }
 }
 
+/// The longest file of an object: what the encoding can address, and the header.
+const OBJECT_LEN_MAX: u64 = i32::MAX as u64 + Header::LEN as u64;
+
 impl Objects for FsObjects {
     fn read_raw(&self, digest: &Digest) -> Result<Vec<u8>> {
         let file = self.store.open_file(digest)?;
         let mut file = file.ok_or(RepoError::UnknownObject { digest: *digest })?;
+        let path = || self.store.file_path(digest);
+        let size = file.metadata().at("look at", path())?.len();
+        if size > OBJECT_LEN_MAX {
+            let source = DecodeError::TooLong { size };
+            return Err(RepoError::DamagedObject {
+                digest: *digest,
+                place: self.place(digest),
+                source,
+            });
+        }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).at("read", self.store.file_path(digest))?;
+        file.read_to_end(&mut bytes).at("read", path())?;
         Ok(bytes)
     }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use spfs_sys::lock::Lock;
 
 use super::is_absent;
@@ -90,7 +91,9 @@ impl TagLock {
 
     /// Takes the lock of somebody who died; `None` when the holder may live.
     fn take_over(path: &Path) -> Result<Option<Self>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).write(true).custom_flags(no_link).open(path) {
             Ok(file) => file,
             Err(error) if is_absent(&error) => return Ok(None),
             // Somebody else's file with a narrow mode cannot be locked, only waited for.

@@ -1,12 +1,13 @@
 //! Tag streams in files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use spfs_model::{Digest, Tag, TagName, TagStream};
 use spfs_sys::publish;
 
@@ -21,6 +22,9 @@ const SUFFIX: &str = ".tag";
 
 /// What the folder names of tag namespaces end in; no tag can.
 const NAMESPACE_SUFFIX: &str = "#ns";
+
+/// The longest tag file that is read: millions of versions.
+const BYTES_MAX: u64 = 1 << 29;
 
 /// How often a change begins anew when the folder or the lock was taken away meanwhile.
 const ATTEMPTS: usize = 100;
@@ -48,6 +52,17 @@ impl FsTags {
         with_suffix(&path, SUFFIX)
     }
 
+    /// Refuses to write through a link below the folder of all tags: it may lead anywhere, and what
+    /// is behind it is not listed either.
+    fn refuse_links(&self, folder: &Path) -> Result<()> {
+        let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+        let below = folder.ancestors().take_while(|path| *path != self.root);
+        match below.into_iter().find(is_link) {
+            Some(path) => Err(RepoError::Link { path: path.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     /// Does something under the lock of a tag, again when the lock was lost meanwhile (`None`).
     fn locked<T>(
         &self,
@@ -56,6 +71,7 @@ impl FsTags {
     ) -> Result<T> {
         let path = self.path(tag);
         let folder = path.parent().unwrap_or(&self.root);
+        self.refuse_links(folder)?;
         let lock_path = with_suffix(&path, ".lock");
         for _ in 0..ATTEMPTS {
             publish::mkdir_all_mode(folder, FOLDER_MODE).at("create", folder)?;
@@ -256,7 +272,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, bool)>> {
 }
 
 fn read(path: &Path) -> Result<TagStream> {
-    let bytes = match fs::read(path) {
+    let bytes = match read_bytes(path) {
         Ok(bytes) => bytes,
         Err(error) if is_absent(&error) => return Ok(TagStream::default()),
         Err(error) => return Err(RepoError::io("read", path, error)),
@@ -265,13 +281,29 @@ fn read(path: &Path) -> Result<TagStream> {
     TagStream::decode(&bytes).map_err(damaged)
 }
 
+/// The bytes of a regular file that is not too long; a pipe is not waited for.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    if !metadata.is_file() {
+        return refuse("it is no regular file");
+    }
+    if metadata.len() > BYTES_MAX {
+        return refuse("it is longer than the versions of any tag");
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Replaces the file of a stream; `false` when the lock was lost, and nothing happened.
 fn write(path: &Path, bytes: &[u8], lock: &TagLock) -> Result<bool> {
     let work = with_suffix(path, ".work");
-    // What a crash left of an earlier work file must not stay in this one.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&work);
-    if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-        // it belongs to somebody else
+    let mut file = File::create_new(&work);
+    if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+        // What a crash left, or a link that somebody put there: neither is written to.
         fs::remove_file(&work).at("remove", &work)?;
         file = File::create_new(&work);
     }

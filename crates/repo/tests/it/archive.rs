@@ -1,13 +1,15 @@
 //! Repositories in tar files: saved whole or not at all, and never outside of their folder.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use spfs_model::Digest;
 use spfs_repo::sync::{SyncOptions, sync};
 use spfs_repo::{AnyRepository, RepoError, TarRepository, commit_path};
 
-use crate::support::{assert_complete, repository, text, time, write_tree};
+use crate::support::{assert_complete, child, child_argument, repository, text, time, write_tree};
 
 fn blob(repository: &dyn AnyRepository, data: &[u8]) -> Digest {
     let batch = repository.batch().unwrap();
@@ -111,4 +113,51 @@ fn hostile_archives_do_no_harm() {
     assert!(!victim.exists());
     fs::write(&path, "this is no archive, and longer than nothing").unwrap();
     assert!(refused(&path).contains("repository.tar"), "{}", refused(&path));
+}
+
+/// A process that has the archive open, with what it unpacks below `temp`; it ends with its stdin.
+fn one_that_has_it_open(path: &Path, temp: &Path) -> (Child, impl Sized) {
+    let mut command = child("archive::a_child_opens_an_archive", path.to_str().unwrap());
+    let command = command.env("TMPDIR", temp).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line == "open"), "it did not open");
+    (child, lines)
+}
+
+#[test]
+fn a_child_opens_an_archive() {
+    let Some(path) = child_argument() else { return };
+    let archive = TarRepository::open(Path::new(&path)).unwrap();
+    blob(&archive, b"not saved");
+    let mut out = std::io::stdout();
+    out.write_all(b"\nopen\n").and_then(|()| out.flush()).unwrap();
+    std::io::stdin().lines().for_each(drop);
+    assert_eq!(archive.payloads().iterate().unwrap().count(), 2, "it is still all there");
+}
+
+#[test]
+fn what_killed_processes_unpacked_is_removed_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let temp = dir.path().join("temp");
+    fs::create_dir(&temp).unwrap();
+    let unpacked = || fs::read_dir(&temp).unwrap().count();
+    let path = dir.path().join("repository.tar");
+    let archive = TarRepository::open(&path).unwrap();
+    blob(&archive, b"saved");
+    archive.save().unwrap();
+    let mut killed = [(), (), ()].map(|()| one_that_has_it_open(&path, &temp));
+    assert_eq!(unpacked(), 3, "nobody removes what another one uses");
+    for (child, _) in &mut killed {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(unpacked(), 3);
+    let mut living = [(), ()].map(|()| one_that_has_it_open(&path, &temp));
+    assert_eq!(unpacked(), 2);
+    for (child, _stdout) in &mut living {
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(unpacked(), 0);
 }

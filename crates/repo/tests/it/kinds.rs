@@ -188,7 +188,7 @@ fn unknown_things_are_named_in_errors(repository: &dyn AnyRepository) {
     assert_eq!(error.to_string(), "unknown reference no/such~3");
     repository.tags().push(&name("one"), digest, "u", time(0)).unwrap();
     let error = repository.tags().resolve(&"one~3".parse().unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "the tag one has 1 versions, so there is no one~3");
+    assert_eq!(error.to_string(), "the tag one has 1 version, so there is no one~3");
     let error = repository.objects().resolve(&"ABCDEFGH".parse().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "unknown reference ABCDEFGH");
 }

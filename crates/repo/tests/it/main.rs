@@ -8,6 +8,7 @@ mod cleaning;
 mod commit;
 mod damage;
 mod full_disk;
+mod hostile;
 mod kill;
 mod kinds;
 mod layered;

@@ -3,11 +3,15 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 
 use spfs_model::{Content, Digest, ManifestBuilder, MergedTree, NameBuf, NewEntry, Object, merge};
 use spfs_repo::clean::{CleanOptions, clean};
 use spfs_repo::render::{RenderStore, RenderSummary, Strategy, render, render_manifest};
-use spfs_repo::{AnyRepository, NoProgress, RepoError, Repository, commit_path, load_stack};
+use spfs_repo::{
+    AnyRepository, LayeredRepository, Layering, NoProgress, RepoError, Repository, commit_path,
+    load_stack,
+};
 
 use crate::support::{repository, text, time, write_tree};
 
@@ -202,7 +206,10 @@ fn a_render_is_kept_as_long_as_its_manifest() {
     let report = clean(repository, &keep).unwrap();
     assert_eq!((report.renders.renders_removed, report.renders.proxies_removed), (1, 0));
     assert!(!place.exists());
-    let report = clean(repository, &CleanOptions::new(now)).unwrap();
+    // A repository that stands before others has its renders cleaned, too.
+    let primary = Arc::new(Repository::open(repository.root()).unwrap());
+    let proxy = LayeredRepository::new(primary, Vec::new(), Layering::default());
+    let report = clean(&proxy, &CleanOptions::new(now)).unwrap();
     assert_eq!((report.renders.proxies, report.renders.proxies_removed), (3, 3));
 }
 

@@ -80,6 +80,26 @@ fn what_a_killed_transfer_left_is_completed() {
 }
 
 #[test]
+fn a_dry_run_counts_what_is_missing_in_part() {
+    let (dir, from) = repository();
+    filled(&dir, &from);
+    let (_to_dir, to) = repository();
+    let batch = to.batch().unwrap();
+    batch.blob(b"1").unwrap();
+    batch.blob(b"2").unwrap();
+    batch.finish().unwrap();
+    // There, but torn.
+    fs::write(to.payloads().path(&Digest::of(b"2")).unwrap(), "").unwrap();
+    for check in [false, true] {
+        let dry = SyncOptions { dry_run: true, check, ..SyncOptions::default() };
+        let dry = sync(&from, &to, &spec("my/env"), &dry).unwrap();
+        let real = SyncOptions { check, ..SyncOptions::default() };
+        assert_eq!(dry, sync(&from, &to, &spec("my/env"), &real).unwrap(), "check: {check}");
+        assert_eq!((dry.payloads, dry.payloads_skipped), if check { (0, 4) } else { (3, 1) });
+    }
+}
+
+#[test]
 fn gaps_in_the_destination_are_filled_when_asked_for() {
     let (dir, from) = repository();
     let outer = filled(&dir, &from);

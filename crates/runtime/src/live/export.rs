@@ -1,5 +1,6 @@
 //! Saving what a runtime holds as plain files, in whatever state the runtime is.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -116,11 +117,19 @@ struct Export<'a> {
     done: Exported,
     /// Directories, to be given their modes when they are filled.
     folders: Vec<(Vec<u8>, NameBuf, u16)>,
+    /// Where files that have more names were saved first: folder and name.
+    linked: HashMap<Ino, (Vec<u8>, NameBuf)>,
 }
 
 impl<'a> Export<'a> {
     fn new(view: &'a Arc<View>, target: &'a TargetDir) -> Self {
-        Self { view, target, done: Exported::default(), folders: Vec::new() }
+        Self {
+            view,
+            target,
+            done: Exported::default(),
+            folders: Vec::new(),
+            linked: HashMap::new(),
+        }
     }
 
     fn run(mut self, changes: Option<&[Change]>) -> Result<Exported, RepoError> {
@@ -220,6 +229,10 @@ impl<'a> Export<'a> {
         name: Name<'_>,
         attr: &Attr,
     ) -> Result<(), RepoError> {
+        if attr.nlink > 1 && self.link(folder, name, attr.ino)? {
+            self.done.files += 1;
+            return Ok(());
+        }
         let Place::New(to) = folder.make_file(name)? else {
             return Err(RepoError::Changing { path: folder.shown(name) });
         };
@@ -243,9 +256,26 @@ impl<'a> Export<'a> {
                 return Err(RepoError::Io { action: "write", path: folder.shown(name), source });
             }
         }
+        if attr.nlink > 1 {
+            self.linked.entry(attr.ino).or_insert_with(|| (parent.to_vec(), name.into()));
+        }
         // A time that the volume cannot hold is no reason to fail.
         drop(to.set_modified(time(attr)));
         folder.set_file_mode(name, &to, u32::from(attr.perm))
+    }
+
+    /// Gives a file that was saved under another name this one, too; `false` when it was not, or
+    /// when the volume does not link it: it is copied again then.
+    fn link(&self, folder: &Folder, name: Name<'_>, ino: Ino) -> Result<bool, RepoError> {
+        let Some((parent, first)) = self.linked.get(&ino) else { return Ok(false) };
+        let from = self.target.folder_at(parent)?;
+        match folder.link_from(name, &from, first.as_name()) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::debug!("{} is a copy: {error}", folder.shown(name).display());
+                Ok(false)
+            }
+        }
     }
 
     fn skip(&mut self, path: &[u8], reason: &dyn std::fmt::Display) {

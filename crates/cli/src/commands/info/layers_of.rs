@@ -68,7 +68,7 @@ pub(super) fn json(path: &str, sources: &Sources, context: &Context) -> Result<V
 fn find(path: &str, sources: &Sources, context: &Context) -> Result<Vec<Found>> {
     let names: Vec<&str> = components(path).collect();
     let mut found = Vec::new();
-    for layer in runtime::stack(context)?.iter().rev() {
+    for layer in runtime::stack(context, "'spfs info' of a path below /spfs")?.iter().rev() {
         let Object::Layer(object) = sources.object(layer)? else { continue };
         let Some(manifest) = object.manifest else { continue };
         let Object::Manifest(content) = sources.object(&manifest)? else { continue };

@@ -1,7 +1,9 @@
 //! What a stored object is.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
-use spfs_model::{Digest, EntryKind, Layer, Manifest, Object, Platform, TreeIndex};
+use spfs_model::{Digest, EntryKind, Layer, Manifest, Object, TreeIndex};
 
 use super::super::names::Names;
 use super::super::tree::shown_path;
@@ -24,7 +26,12 @@ pub(super) fn show(
 ) -> Result<()> {
     let mut pending = vec![digest];
     let mut first = true;
+    // Each is shown once: what is damaged may lead to itself, and what is not to one thing very often.
+    let mut shown = HashSet::new();
     while let Some(digest) = pending.pop() {
+        if !shown.insert(digest) {
+            continue;
+        }
         let object = sources.object(&digest)?;
         if !first {
             context.out.line("")?;
@@ -153,20 +160,6 @@ fn entries(manifest: &Manifest) -> impl Iterator<Item = (Vec<u8>, spfs_model::En
         }
         Some((path, entry))
     })
-}
-
-/// The annotations of these layers and of everything in these platforms, bottom first.
-pub(super) fn annotations(stack: &[Digest], sources: &Sources) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    let mut pending: Vec<Digest> = stack.iter().rev().copied().collect();
-    while let Some(digest) = pending.pop() {
-        match sources.object(&digest)? {
-            Object::Layer(layer) => found.extend(sources.annotations(&layer)?),
-            Object::Platform(Platform { stack }) => pending.extend(stack.iter().rev()),
-            Object::Manifest(_) | Object::Blob { .. } => {}
-        }
-    }
-    Ok(found)
 }
 
 /// An object as JSON.

@@ -14,18 +14,21 @@ use crate::error::Result;
 use crate::output::size;
 use crate::repositories::{self, Sources};
 
-/// The layers of the active runtime, bottom first.
-pub(super) fn stack(context: &Context) -> Result<Vec<Digest>> {
-    Ok(status(context)?.stack)
+/// What needs an active runtime.
+pub(super) const WITHOUT_REF: &str = "'spfs info' without REF";
+
+/// The layers of the active runtime, bottom first; `what` was asked for that needs one.
+pub(super) fn stack(context: &Context, what: &str) -> Result<Vec<Digest>> {
+    Ok(status(context, what)?.stack)
 }
 
-fn status(context: &Context) -> Result<LiveStatus> {
-    active::connect(context, "'spfs info' without REF")?.status()
+fn status(context: &Context, what: &str) -> Result<LiveStatus> {
+    active::connect(context, what)?.status()
 }
 
 /// Prints the active runtime.
 pub(super) fn show(args: &Args, context: &mut Context) -> Result<ExitCode> {
-    let status = status(context)?;
+    let status = status(context, WITHOUT_REF)?;
     if args.json {
         context.out.json(&json!({
             "name": status.name,
@@ -60,5 +63,6 @@ fn weight(layer: &Digest, sources: &Sources) -> Result<u64> {
     let Object::Layer(layer) = sources.object(layer)? else { return Ok(0) };
     let Some(manifest) = layer.manifest else { return Ok(0) };
     let Object::Manifest(manifest) = sources.object(&manifest)? else { return Ok(0) };
-    Ok(manifest.blobs().map(|(_, size, _)| size).sum())
+    // What a manifest says of sizes may be anything.
+    Ok(manifest.blobs().map(|(_, size, _)| size).fold(0, u64::saturating_add))
 }

@@ -19,6 +19,9 @@ use crate::output::size::Human;
 /// A runtime that is running goes on. One that crashed, or whose journal is damaged, is saved as far
 /// as it can be read; what cannot is named, and the exit status is 1. Nothing of the runtime is
 /// changed.
+///
+/// Files keep their modes and times, and names of one file stay hard links. Owners and extended
+/// attributes are not saved; special files are named as what is not saved.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The runtime

@@ -10,7 +10,7 @@ use crate::{
 
 pub(in crate::codec) fn encode(header: Header, object: &Object) -> Result<Vec<u8>, EncodeError> {
     let capacity = match object {
-        Object::Manifest(manifest) => 256 + manifest.expanded_len() as usize * 100,
+        Object::Manifest(manifest) => capacity_for(manifest),
         Object::Platform(platform) => 256 + platform.stack.len() * 32,
         Object::Blob { .. } | Object::Layer(_) => 256,
     };
@@ -34,6 +34,12 @@ pub(in crate::codec) fn encode(header: Header, object: &Object) -> Result<Vec<u8
     builder.put_u8(&mut any, slot::ANY_OBJECT_TYPE, tag::object(header.kind));
     let root = builder.end(&any);
     builder.finish(root, &header.encode())
+}
+
+/// A little more than a manifest takes: growing would hold it twice.
+fn capacity_for(manifest: &Manifest) -> usize {
+    let (entries, trees) = (manifest.len(), manifest.trees().len());
+    256 + 72 * entries + 48 * trees + manifest.names_len()
 }
 
 /// A table with one offset.
@@ -175,4 +181,30 @@ fn write_entry(builder: &mut Builder, entry: &EntryRef<'_>) -> Place {
     };
     builder.put_u8(&mut table, slot::ENTRY_KIND, kind);
     builder.end(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BlobEntry, Content, Digest, ManifestBuilder, NameBuf, NewEntry, encode};
+
+    #[test]
+    fn the_room_made_for_a_manifest_suffices_and_is_not_much_too_large() {
+        for len in [1, 7, 20, 200] {
+            let mut builder = ManifestBuilder::new();
+            let entry = |number: usize| {
+                let blob = BlobEntry { mode: 0o100_644, size: 1 << 40, object: Digest::EMPTY };
+                let name = NameBuf::new(format!("{number:0len$}").into_bytes()).unwrap();
+                NewEntry { name, content: Content::Blob(blob) }
+            };
+            let numbers = if len == 1 { 0..10 } else { 0..2000 };
+            let root = builder.directory(numbers.map(entry).collect()).unwrap();
+            let manifest = builder.finish(root).unwrap();
+            let room = capacity_for(&manifest);
+            let object = Object::Manifest(manifest);
+            let bytes = encode(&object, Default::default(), Default::default()).unwrap();
+            assert!(bytes.len() <= room, "{} > {room} with names of {len}", bytes.len());
+            assert!(room <= bytes.len() * 5 / 4 + 512, "{} << {room}", bytes.len());
+        }
+    }
 }
