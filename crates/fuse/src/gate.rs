@@ -117,16 +117,19 @@ impl Gate {
         held.free = held.free.saturating_sub(1);
     }
 
-    /// Lets one more thread wait for requests, when nobody does.
-    fn let_one_in(&self) {
+    /// Lets one more thread wait for requests, when nobody does. Returns whether one waits or is
+    /// about to.
+    fn let_one_in(&self) -> bool {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            return;
+            return true;
         }
         let mut held = self.held.lock();
-        if held.free < held.threads {
+        let more = held.free < held.threads;
+        if more {
             held.free += 1;
             self.let_in.notify_one();
         }
+        more
     }
 
     /// Whether this thread has served a request before. The first time it also sees to it that the
@@ -202,9 +205,10 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// What comes now may take long: another thread should be there for other requests.
-    pub(crate) fn may_wait(&self) {
-        self.gate.let_one_in();
+    /// What comes now may take long: another thread should be there for other requests. Returns
+    /// whether one is.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.gate.let_one_in()
     }
 }
 
