@@ -117,19 +117,25 @@ impl Gate {
         held.free = held.free.saturating_sub(1);
     }
 
-    /// Lets one more thread wait for requests, when nobody does. Returns whether one waits or is
-    /// about to.
-    fn let_one_in(&self) -> bool {
+    /// Lets one more thread wait for requests, when nobody does.
+    fn let_one_in(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            return true;
+            return;
         }
         let mut held = self.held.lock();
-        let more = held.free < held.threads;
-        if more {
+        if held.free < held.threads {
             held.free += 1;
             self.let_in.notify_one();
         }
-        more
+    }
+
+    /// Whether another thread waits, or can be let in by the deputy.
+    fn has_another(&self) -> bool {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            return true;
+        }
+        let held = self.held.lock();
+        held.free < held.threads
     }
 
     /// Whether this thread has served a request before. The first time it also sees to it that the
@@ -205,10 +211,15 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// What comes now may take long: another thread should be there for other requests. Returns
-    /// whether one is.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.gate.let_one_in()
+    /// What comes now may take long: another thread should be there for other requests.
+    pub(crate) fn may_wait(&self) {
+        self.gate.let_one_in();
+    }
+
+    /// Whether other requests will find a thread if this one takes long. It is not called before the
+    /// deputy sees that: for what may be over sooner than another thread has woken up.
+    pub(crate) fn has_another(&self) -> bool {
+        self.gate.has_another()
     }
 }
 
@@ -319,6 +330,18 @@ mod tests {
                     (0..2).map(|_| answers.recv_timeout(LIMIT).unwrap()).collect();
                 assert_eq!(order, [2, 1]);
             }
+            served.end();
+        }
+    }
+
+    #[test]
+    fn a_request_knows_whether_others_would_find_a_thread() {
+        for (threads, expected) in [(1, false), (2, true)] {
+            let served = Served::start(threads);
+            served.settle();
+            let (said, answer) = mpsc::channel();
+            served.request(move |turn| said.send(turn.has_another()).unwrap());
+            assert_eq!(answer.recv_timeout(LIMIT).unwrap(), expected, "{threads} threads");
             served.end();
         }
     }

@@ -351,7 +351,7 @@ impl<W: Views> Filesystem for Server<W> {
         let turn = self.turn(Op::Read);
         match self.call(&turn, id, |edge| edge.read_now(id, fh, offset, size)) {
             Ok(Some(content)) => return reply.data(&content),
-            Ok(None) => _ = turn.0.may_wait(),
+            Ok(None) => turn.0.may_wait(),
             Err(errno) => return reply.error(errno),
         }
         self.call_slow(
@@ -431,8 +431,8 @@ impl<W: Views> Filesystem for Server<W> {
         reply: ReplyEmpty,
     ) {
         let turn = self.turn(Op::Fsync);
-        // Handing it to another thread costs as much as a request.
-        let alone = !turn.0.may_wait();
+        // Handing it to a thread of the pool costs as much as a request.
+        let alone = !turn.0.has_another();
         let work = move |edge: &Edge<W>| edge.fsync(id, fh);
         self.call_slow(&turn, id, alone, work, |result| answer_empty(reply, result));
     }

@@ -25,8 +25,9 @@ pub trait Payloads: Send + Sync {
 /// hardened systems allow, and the daemon raises a lower soft limit.
 const OPEN_FILES_MAX: usize = 2048;
 
-/// How many scratch files a sync removes itself: a few may free much, and that at once.
-const REMOVED_AT_ONCE: usize = 4;
+/// How many scratch files a sync of one file removes itself, so that a disk which is full gets room; the
+/// rest is left to the periodic sync. Somebody waits for it, and each costs as much as a request.
+const REMOVED_AT_ONCE: usize = 1;
 
 /// Bytes and their durability.
 pub(crate) struct Store {
