@@ -2,19 +2,21 @@
 //!
 //! Upstream creates `NAME.tag.lock` with O_EXCL and never considers it stale. Here it is created in
 //! the same way, and its creator holds an flock on it as well, which ends with the process. A lock
-//! file is stale when it is older than [`STALE_AFTER`] by the clock of its own volume and nobody
-//! holds an flock on it. Whoever gets the flock of a stale file owns the lock from then on: the
-//! file stays, so that nobody else can create it, and its time is renewed. Of several takers one
-//! gets the flock. A holder that was taken for dead notices before it publishes anything
-//! ([`TagLock::is_held`]).
+//! file is stale when nobody holds an flock on it and it is older than [`STALE_AFTER`] by the clock
+//! of its own volume, or says that its holder had the flock on this machine since it was started
+//! (flocks of other machines may not be seen from here; upstream's files are empty). Whoever gets
+//! the flock of a stale file owns the lock from then on: the file stays, so that nobody else can
+//! create it, and its time is renewed. Of several takers one gets the flock. A holder that was taken
+//! for dead notices before it publishes anything ([`TagLock::is_held`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use spfs_sys::clock;
 use spfs_sys::lock::Lock;
 
 use super::is_absent;
@@ -40,7 +42,7 @@ pub(super) struct TagLock {
     path: PathBuf,
     file: File,
     /// `None` where the volume knows no flock.
-    _flock: Option<Lock>,
+    flock: Option<Lock>,
 }
 
 /// What tells one lock file from the next: a holder that lets go removes its file.
@@ -86,7 +88,8 @@ impl TagLock {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(RepoError::io("create", path, error)),
         };
-        Self::hold(path, file)
+        let held = Self::hold(path, file)?;
+        Ok(held.inspect(Self::sign))
     }
 
     /// Takes the lock of somebody who died; `None` when the holder may live.
@@ -100,14 +103,15 @@ impl TagLock {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
             Err(error) => return Err(RepoError::io("open", path, error)),
         };
-        if !is_old(path, &file)? {
+        if !is_of_this_boot(&file) && !is_old(path, &file)? {
             return Ok(None);
         }
         let Some(lock) = Self::hold(path, file)? else { return Ok(None) };
-        // The age is looked at again: another taker may have come first and have been done since.
-        if !is_old(path, &lock.file)? {
+        // Looked at again: another taker may have come first and have been done since.
+        if !is_of_this_boot(&lock.file) && !is_old(path, &lock.file)? {
             return Ok(lock.forget());
         }
+        lock.sign();
         lock.file.set_modified(volume_time(path)?).at("renew", path)?;
         tracing::warn!(lock = %path.display(), "took over the lock of a program that is gone");
         Ok(Some(lock))
@@ -124,8 +128,18 @@ impl TagLock {
                 None
             }
         };
-        let lock = Self { path: path.to_owned(), file, _flock: flock };
+        let lock = Self { path: path.to_owned(), file, flock };
         if lock.is_held()? { Ok(Some(lock)) } else { Ok(lock.forget()) }
+    }
+
+    /// Says in the file on which machine its flock is held, for those who find it without one.
+    fn sign(&self) {
+        if self.flock.is_some()
+            && let Ok(boot) = clock::boot_id()
+        {
+            // Without it the file is stale later.
+            drop(self.file.write_all_at(boot.as_bytes(), 0));
+        }
     }
 
     /// Whether the file at the path is still the one that this lock made or took over.
@@ -156,6 +170,13 @@ impl Drop for TagLock {
 
 fn identity(metadata: &fs::Metadata) -> Identity {
     (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// Whether the file says that its flock was held on this machine since it was started.
+fn is_of_this_boot(file: &File) -> bool {
+    let mut said = [0; 64];
+    let len = file.read_at(&mut said, 0).unwrap_or(0);
+    clock::boot_id().is_ok_and(|boot| said[..len] == *boot.as_bytes())
 }
 
 fn is_old(path: &Path, file: &File) -> Result<bool> {

@@ -114,6 +114,35 @@ fn a_stale_lock_is_taken_over_by_one_and_then_the_next() {
 }
 
 #[test]
+fn the_lock_of_a_program_killed_on_this_machine_is_taken_over_at_once() {
+    let (_dir, repository) = repository();
+    leave_lock(&repository, Duration::ZERO);
+    fs::write(lock_path(&repository), spfs_sys::clock::boot_id().unwrap()).unwrap();
+    let start = Instant::now();
+    push_all(&repository, 0);
+    assert!(start.elapsed() < Duration::from_secs(5), "the stale lock was waited for");
+    assert_all_there(&repository, 1);
+}
+
+#[test]
+fn a_fresh_lock_of_another_machine_is_waited_for() {
+    let (_dir, repository) = repository();
+    leave_lock(&repository, Duration::ZERO);
+    fs::write(lock_path(&repository), "cdc1ab5c-0000-4000-8000-000000000000").unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            repository.tags().push(&tag(), Digest::EMPTY, "u", time(0)).unwrap();
+            sender.send(()).unwrap();
+        });
+        let waiting = receiver.recv_timeout(Duration::from_millis(300));
+        assert!(waiting.is_err(), "the lock of another machine was taken");
+        fs::remove_file(lock_path(&repository)).unwrap();
+        receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+    });
+}
+
+#[test]
 fn a_lock_that_grows_old_while_it_is_waited_for_is_taken_over() {
     let (_dir, repository) = repository();
     // nobody holds it, and it is nearly old enough
