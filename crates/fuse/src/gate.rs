@@ -216,8 +216,8 @@ impl Turn<'_> {
         self.gate.let_one_in();
     }
 
-    /// Whether other requests will find a thread if this one takes long. It is not called before the
-    /// deputy sees that: for what may be over sooner than another thread has woken up.
+    /// Whether other requests will find a thread if this one takes long. None is let in yet, which is
+    /// left to the deputy: this may be over sooner than another thread has woken up.
     pub(crate) fn has_another(&self) -> bool {
         self.gate.has_another()
     }

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,16 +117,10 @@ impl RuntimeFolder {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?);
-            let locked = file.metadata()?;
             let Some(lock) = Lock::try_exclusive(file)? else { return Ok(None) };
-            match fs::symlink_metadata(&path) {
-                Ok(now) if (now.dev(), now.ino()) == (locked.dev(), locked.ino()) => {
-                    return Ok(Some(FolderLock { lock }));
-                }
-                // Its last holder took it away between the open and the lock.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            // Otherwise its last holder took it away between the open and the lock.
+            if lock::is_at(lock.file(), &path)? {
+                return Ok(Some(FolderLock { lock }));
             }
         }
     }

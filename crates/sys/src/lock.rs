@@ -4,8 +4,10 @@
 //! it. It works between the processes of one machine, and on network volumes as far as their
 //! protocol goes.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
@@ -67,10 +69,25 @@ pub fn is_held(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Returns whether the file at a path is still this one: where lock files are removed, a lock on a
+/// file that was taken away says nothing. A symbolic link is another file.
+///
+/// # Errors
+/// When the path cannot be looked at; that nothing is there is an answer.
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use std::sync::mpsc;
     use std::thread;
 
@@ -88,6 +105,23 @@ mod tests {
         drop(first);
         assert!(!is_held(&open(&path)).unwrap());
         assert!(Lock::try_exclusive(open(&path)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_is_where_it_was_until_it_is_replaced_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = open(&path);
+        assert!(is_at(&file, &path).unwrap());
+        let moved = dir.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        assert!(!is_at(&file, &moved.join("below")).unwrap());
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        assert!(!is_at(&file, &path).unwrap(), "a link is followed");
+        assert!(is_at(&file, &moved).unwrap());
+        open(&dir.path().join("other"));
+        assert!(!is_at(&file, &dir.path().join("other")).unwrap());
     }
 
     #[test]

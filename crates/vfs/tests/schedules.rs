@@ -312,6 +312,25 @@ fn setattr_write_back_and_fsync() {
     });
 }
 
+/// Resets a changed file of a layer while somebody who has it open writes to it, and others are at
+/// work. What it was before the change, and what is written, are all it may hold then.
+fn reset_beside_a_writer(
+    scene: Scene,
+    path: &str,
+    before: &[u8],
+    file: impl File,
+    reset: impl Fn(&Scene) + Sync,
+) {
+    scene.together(&[&|| file.write_at(0, b"later", true).unwrap(), &|| reset(&scene), &|| {
+        tolerate(scene.view.make("dir/other", NewKind::Regular, 0o644));
+    }]);
+    drop(file);
+    let image = scene.settle();
+    let found = content(&image, path).unwrap();
+    let written: Vec<u8> = [b"later", &before[5..]].concat();
+    assert!(found == before || found == written, "{:?}", &found[..5]);
+}
+
 #[test]
 fn reset_and_a_writer() {
     for (path, reset) in [("file", "file"), ("file", ""), ("large", "large"), ("dir/inner", "dir")]
@@ -321,18 +340,7 @@ fn reset_and_a_writer() {
             let before = scene.view.read_file(path).unwrap();
             write(&scene.view, path, 0, b"first");
             let file = scene.view.open_path(path, Access::Write).unwrap();
-            scene.together(&[
-                &|| file.write_at(0, b"later", true).unwrap(),
-                &|| scene.reset(reset),
-                &|| {
-                    tolerate(scene.view.make("dir/other", NewKind::Regular, 0o644));
-                },
-            ]);
-            drop(file);
-            let image = scene.settle();
-            let found = content(&image, path).unwrap();
-            let written: Vec<u8> = [b"later", &before[5..]].concat();
-            assert!(found == before || found == written, "{:?}", &found[..5]);
+            reset_beside_a_writer(scene, path, &before, file, |scene| scene.reset(reset));
         });
     }
 }
@@ -345,18 +353,7 @@ fn reset_in_place_and_a_writer() {
             let before = scene.view.read_file(path).unwrap();
             let file = scene.view.open_path(path, Access::Write).unwrap();
             file.write_at(before.len() as u64, b"longer", false).unwrap();
-            scene.together(&[
-                &|| file.write_at(0, b"later", true).unwrap(),
-                &|| scene.reset_in_place(reset),
-                &|| {
-                    tolerate(scene.view.make("dir/other", NewKind::Regular, 0o644));
-                },
-            ]);
-            drop(file);
-            let image = scene.settle();
-            let found = content(&image, path).unwrap();
-            let written: Vec<u8> = [b"later", &before[5..]].concat();
-            assert!(found == before || found == written, "{:?}", &found[..5]);
+            reset_beside_a_writer(scene, path, &before, file, |scene| scene.reset_in_place(reset));
         });
     }
 }

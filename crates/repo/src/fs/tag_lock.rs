@@ -13,11 +13,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use spfs_sys::clock;
-use spfs_sys::lock::Lock;
+use spfs_sys::lock::{self, Lock};
 
 use super::is_absent;
 use crate::error::Context;
@@ -103,12 +104,12 @@ impl TagLock {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
             Err(error) => return Err(RepoError::io("open", path, error)),
         };
-        if !is_of_this_boot(&file) && !is_old(path, &file)? {
+        if !is_stale(path, &file)? {
             return Ok(None);
         }
         let Some(lock) = Self::hold(path, file)? else { return Ok(None) };
         // Looked at again: another taker may have come first and have been done since.
-        if !is_of_this_boot(&lock.file) && !is_old(path, &lock.file)? {
+        if !is_stale(path, &lock.file)? {
             return Ok(lock.forget());
         }
         lock.sign();
@@ -135,7 +136,7 @@ impl TagLock {
     /// Says in the file on which machine its flock is held, for those who find it without one.
     fn sign(&self) {
         if self.flock.is_some()
-            && let Ok(boot) = clock::boot_id()
+            && let Some(boot) = boot()
         {
             // Without it the file is stale later.
             drop(self.file.write_all_at(boot.as_bytes(), 0));
@@ -144,12 +145,7 @@ impl TagLock {
 
     /// Whether the file at the path is still the one that this lock made or took over.
     pub(super) fn is_held(&self) -> Result<bool> {
-        let ours = self.file.metadata().at("look at", &self.path)?;
-        match fs::metadata(&self.path) {
-            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(RepoError::io("look at", &self.path, error)),
-        }
+        lock::is_at(&self.file, &self.path).at("look at", &self.path)
     }
 
     /// Lets go without removing the file, which is not ours.
@@ -172,11 +168,23 @@ fn identity(metadata: &fs::Metadata) -> Identity {
     (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
 }
 
+/// What tells this start of this machine from all others; it is asked for with every tag that is
+/// changed.
+fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    BOOT.get_or_init(|| clock::boot_id().ok()).as_deref()
+}
+
+/// Whether a file of which nobody holds the flock was left by somebody who died.
+fn is_stale(path: &Path, file: &File) -> Result<bool> {
+    Ok(is_of_this_boot(file) || is_old(path, file)?)
+}
+
 /// Whether the file says that its flock was held on this machine since it was started.
 fn is_of_this_boot(file: &File) -> bool {
     let mut said = [0; 64];
     let len = file.read_at(&mut said, 0).unwrap_or(0);
-    clock::boot_id().is_ok_and(|boot| said[..len] == *boot.as_bytes())
+    boot().is_some_and(|boot| said[..len] == *boot.as_bytes())
 }
 
 fn is_old(path: &Path, file: &File) -> Result<bool> {

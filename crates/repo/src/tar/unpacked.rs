@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use spfs_sys::ids;
-use spfs_sys::lock::Lock;
+use spfs_sys::lock::{self, Lock};
 use tempfile::TempDir;
 
 /// What the names of these folders begin with.
@@ -65,15 +65,7 @@ fn hold(folder: &Path) -> io::Result<Option<Lock>> {
         file => file?,
     };
     let Some(lock) = Lock::try_exclusive(file)? else { return Ok(None) };
-    Ok(is_same(&path, lock.file()).then_some(lock))
-}
-
-/// Whether the file at the path is this one.
-fn is_same(path: &Path, file: &File) -> bool {
-    match (fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
-        _ => false,
-    }
+    Ok(lock::is_at(lock.file(), &path)?.then_some(lock))
 }
 
 /// Removes the folders of dead processes of this user. What cannot be removed stays for the next.
@@ -115,7 +107,7 @@ fn lock_of_dead(path: &Path) -> io::Result<Option<Lock>> {
         file => file?,
     };
     match Lock::try_exclusive(file)? {
-        Some(lock) if is_same(path, lock.file()) => Ok(Some(lock)),
+        Some(lock) if lock::is_at(lock.file(), path)? => Ok(Some(lock)),
         _ => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
@@ -183,6 +175,7 @@ mod tests {
         let gone = parent.path().join("gone");
         assert!(hold(&gone).unwrap().is_none());
         let folder = Unpacked::create_in(parent.path()).unwrap();
-        assert!(is_same(&folder.repository().with_file_name(LOCK), folder._lock.file()));
+        let path = folder.repository().with_file_name(LOCK);
+        assert!(lock::is_at(folder._lock.file(), &path).unwrap());
     }
 }

@@ -103,14 +103,19 @@ fn leave_lock(repository: &Repository, age: Duration) {
     lock.set_modified(now - age).unwrap();
 }
 
+/// Many tag, and do not wait for the lock that is there.
+fn push_all_within(repository: &Repository, limit: Duration) {
+    let start = Instant::now();
+    push_all(repository, 0);
+    assert!(start.elapsed() < limit, "the stale lock was waited for");
+    assert_all_there(repository, 1);
+}
+
 #[test]
 fn a_stale_lock_is_taken_over_by_one_and_then_the_next() {
     let (_dir, repository) = repository();
     leave_lock(&repository, Duration::from_secs(60));
-    let start = Instant::now();
-    push_all(&repository, 0);
-    assert!(start.elapsed() < Duration::from_secs(10), "the stale lock was waited for");
-    assert_all_there(&repository, 1);
+    push_all_within(&repository, Duration::from_secs(10));
 }
 
 #[test]
@@ -118,17 +123,11 @@ fn the_lock_of_a_program_killed_on_this_machine_is_taken_over_at_once() {
     let (_dir, repository) = repository();
     leave_lock(&repository, Duration::ZERO);
     fs::write(lock_path(&repository), spfs_sys::clock::boot_id().unwrap()).unwrap();
-    let start = Instant::now();
-    push_all(&repository, 0);
-    assert!(start.elapsed() < Duration::from_secs(5), "the stale lock was waited for");
-    assert_all_there(&repository, 1);
+    push_all_within(&repository, Duration::from_secs(5));
 }
 
-#[test]
-fn a_fresh_lock_of_another_machine_is_waited_for() {
-    let (_dir, repository) = repository();
-    leave_lock(&repository, Duration::ZERO);
-    fs::write(lock_path(&repository), "cdc1ab5c-0000-4000-8000-000000000000").unwrap();
+/// Somebody who tags waits for the lock that is there until it is let go.
+fn push_waits_until(repository: &Repository, let_go: impl FnOnce()) {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -136,10 +135,18 @@ fn a_fresh_lock_of_another_machine_is_waited_for() {
             sender.send(()).unwrap();
         });
         let waiting = receiver.recv_timeout(Duration::from_millis(300));
-        assert!(waiting.is_err(), "the lock of another machine was taken");
-        fs::remove_file(lock_path(&repository)).unwrap();
+        assert!(waiting.is_err(), "the lock was taken");
+        let_go();
         receiver.recv_timeout(Duration::from_secs(20)).unwrap();
     });
+}
+
+#[test]
+fn a_fresh_lock_of_another_machine_is_waited_for() {
+    let (_dir, repository) = repository();
+    leave_lock(&repository, Duration::ZERO);
+    fs::write(lock_path(&repository), "cdc1ab5c-0000-4000-8000-000000000000").unwrap();
+    push_waits_until(&repository, || fs::remove_file(lock_path(&repository)).unwrap());
 }
 
 #[test]
@@ -158,17 +165,7 @@ fn a_holder_that_lives_is_not_taken_for_dead() {
     leave_lock(&repository, Duration::from_secs(60));
     let held = File::open(lock_path(&repository)).unwrap();
     let held = spfs_sys::lock::Lock::try_exclusive(held).unwrap().unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            repository.tags().push(&tag(), Digest::EMPTY, "u", time(0)).unwrap();
-            sender.send(()).unwrap();
-        });
-        let waiting = receiver.recv_timeout(Duration::from_millis(300));
-        assert!(waiting.is_err(), "the lock of a living holder was taken");
-        drop(held);
-        receiver.recv_timeout(Duration::from_secs(20)).unwrap();
-    });
+    push_waits_until(&repository, || drop(held));
 }
 
 #[test]
