@@ -222,6 +222,7 @@ impl LiveRuntime {
             return Ok(self.runtimes.delete(&self.name, lock)?);
         }
         self.view.sync().map_err(|source| self.view_failed("save", source))?;
+        self.view.remove_leftovers();
         self.folder.remove_socket()?;
         self.update(&mut state, |record| {
             record.status.running = false;

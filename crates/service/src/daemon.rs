@@ -15,7 +15,6 @@ use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
     FolderLock, LiveError, LiveRuntime, MountBackend, RuntimeError, RuntimeName, Runtimes,
 };
-use spfs_vfs::SYNC_PERIOD;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -27,6 +26,7 @@ use crate::mounted::{Mount, MountedRuntime};
 use crate::remount::MOUNTPOINT;
 use crate::serve;
 use crate::signals::EndSignals;
+use crate::upkeep;
 
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -295,7 +295,7 @@ impl Events {
         start_thread("spfs-end", move || drop(ended.send(mount.wait())))?;
         let live = Arc::clone(control.live());
         let (stop_syncing, stopped) = mpsc::channel();
-        start_thread("spfs-sync", move || sync_regularly(&live, &stopped))?;
+        start_thread("spfs-sync", move || upkeep::keep(&*live, &stopped))?;
         let signals = EndSignals::new().map_err(|source| DaemonError::Thread { source })?;
         Ok(Self { mount_ended, signals, server, stop_server, _stop_syncing: stop_syncing })
     }
@@ -338,14 +338,5 @@ fn tidy_up(control: &MountedRuntime, runtimes: &Runtimes) {
     }
     if let Err(error) = runtimes.clean_leftovers() {
         tracing::warn!("{}", chain(&error));
-    }
-}
-
-/// Bounds what a power loss takes of what nobody synced.
-fn sync_regularly(live: &LiveRuntime, stopped: &mpsc::Receiver<()>) {
-    while stopped.recv_timeout(SYNC_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
-        if let Err(error) = live.view().sync_if_changed() {
-            tracing::warn!("cannot sync the scratch area: {}", chain(&error));
-        }
     }
 }

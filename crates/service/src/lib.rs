@@ -24,6 +24,7 @@ mod serve;
 mod settings;
 mod signals;
 mod start;
+mod upkeep;
 mod volume;
 
 use std::io::Write;

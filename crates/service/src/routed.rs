@@ -15,7 +15,7 @@ use spfs_repo::RepoError;
 use spfs_sys::lock::Lock;
 use spfs_sys::mount::MountError;
 use spfs_sys::process::System;
-use spfs_vfs::{SYNC_PERIOD, View};
+use spfs_vfs::View;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 
@@ -28,6 +28,7 @@ use crate::serve::{self, Listener};
 use crate::settings::{Defaults, Settings};
 use crate::signals::EndSignals;
 use crate::start::{Ready, ServiceLaunch, start_service_with};
+use crate::upkeep;
 use crate::volume::ServedVolume;
 
 mod host;
@@ -263,14 +264,7 @@ impl Events {
         )?;
         let (stop_syncing, stopped) = mpsc::channel::<()>();
         let syncing = Arc::clone(host);
-        watcher(
-            "spfs-sync",
-            Box::new(move || {
-                while stopped.recv_timeout(SYNC_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    syncing.sync();
-                }
-            }),
-        )?;
+        watcher("spfs-sync", Box::new(move || upkeep::keep(&*syncing, &stopped)))?;
         let signals = EndSignals::new().map_err(thread)?;
         Ok(Self { signals, unmounted, servers, stop_servers, _stop_syncing: stop_syncing })
     }

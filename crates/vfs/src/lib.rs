@@ -21,7 +21,7 @@ pub use journal::{JournalFile, LogFile};
 pub use scratch::{DirScratch, Scratch, ScratchFile, ScratchId, ScratchStat};
 pub use store::Payloads;
 pub use view::{
-    Changes, Clock, Commit, CommitError, GivenBack, Invalidation, LAYER_TIME, LeaveOut, Offer,
-    Offers, OpenError, OpenFile, ResetReport, SYNC_PERIOD, StackIdentity, SystemClock, UpperFiles,
-    View, ViewOptions, WHOLE_FILE,
+    Changes, Clock, Commit, CommitError, GivenBack, Invalidation, LAYER_TIME, LeaveOut, Leftovers,
+    Offer, Offers, OpenError, OpenFile, ResetReport, SYNC_PERIOD, StackIdentity, SystemClock,
+    UpperFiles, View, ViewOptions, WHOLE_FILE,
 };

@@ -47,6 +47,10 @@ pub(crate) struct Upper {
     /// Scratch files that nothing durable needs any more, to be removed when there is time: a
     /// thousand of them take longer than the fsync(2) that made them so.
     removable: Mutex<Vec<ScratchId>, { rank::TABLE }>,
+    /// Counts syncs of the journal, so that what can wait gives way to them.
+    syncs: AtomicU64,
+    /// Counts removed scratch files: for each there is more room on the volume.
+    removed: AtomicU64,
     /// The volume can share blocks between payloads and scratch files, as far as is known.
     clones: AtomicBool,
 }
@@ -93,6 +97,8 @@ impl Upper {
             next: AtomicU64::new(next),
             doomed: Mutex::default(),
             removable: Mutex::default(),
+            syncs: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
             clones: AtomicBool::new(true),
         }
     }
@@ -126,8 +132,9 @@ impl Upper {
     }
 
     /// Makes the journal durable. What it needed before is removed, as far as that is quickly
-    /// done; [`Upper::tidy`] does the rest.
+    /// done; [`Upper::remove_some`] does the rest.
     pub(crate) fn sync_journal(&self) -> Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         let doomed = std::mem::take(&mut *self.doomed.lock());
         if let Err(error) = self.journal.sync() {
             self.doomed.lock().extend(doomed);
@@ -138,12 +145,28 @@ impl Upper {
         Ok(())
     }
 
-    /// Removes all scratch files that are not needed any more; returns whether there were any.
-    pub(crate) fn tidy(&self) -> bool {
-        self.remove_some(usize::MAX)
+    /// How often the journal was synced.
+    pub(crate) fn sync_count(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
-    fn remove_some(&self, most: usize) -> bool {
+    /// How many scratch files were removed.
+    pub(crate) fn removed_count(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Scratch files are there that can be removed.
+    pub(crate) fn has_removable(&self) -> bool {
+        !self.removable.lock().is_empty()
+    }
+
+    /// Scratch files are there that can be removed after a sync of the journal.
+    pub(crate) fn has_doomed(&self) -> bool {
+        !self.doomed.lock().is_empty()
+    }
+
+    /// Removes up to `most` scratch files that are not needed any more.
+    pub(crate) fn remove_some(&self, most: usize) {
         let ids = {
             let mut removable = self.removable.lock();
             let kept = removable.len().saturating_sub(most);
@@ -152,7 +175,7 @@ impl Upper {
         for id in &ids {
             self.remove_now(*id);
         }
-        !ids.is_empty()
+        self.removed.fetch_add(ids.len() as u64, Ordering::Relaxed);
     }
 
     /// Removes a scratch file no record has named. That it stays behind harms nothing: the next

@@ -33,6 +33,7 @@ mod commit;
 mod compact;
 mod export;
 mod file;
+mod leftovers;
 mod open;
 mod replacing;
 mod replay;
@@ -42,6 +43,8 @@ mod sync;
 pub use commit::{Changes, Commit, CommitError, LeaveOut};
 pub(crate) use compact::write_anew;
 pub use file::OpenFile;
+use leftovers::LastLook;
+pub use leftovers::Leftovers;
 pub use open::{OpenError, StackIdentity, UpperFiles};
 use replacing::Replacing;
 use reset::Offered;
@@ -117,6 +120,8 @@ pub struct View {
     /// One commit, reset or compaction at a time; taken before all other locks.
     changing: Mutex<Stack, { rank::CHANGING }>,
     dir: Option<PathBuf>,
+    /// When leftovers were last removed.
+    last_look: Mutex<LastLook, { rank::TABLE }>,
     /// Leaf: reads ahead across files, once somebody wants that.
     ahead: OnceLock<Ahead>,
 }
@@ -168,6 +173,7 @@ impl View {
             unsynced: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),
+            last_look: Mutex::default(),
             ahead: OnceLock::new(),
         }
     }
@@ -250,7 +256,7 @@ impl View {
         &self,
         change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<T>,
     ) -> Result<(T, Result<()>)> {
-        let upper = self.require_editable()?;
+        let upper = self.with_room(|| self.require_editable())?;
         let _recording = self.recording.read();
         let now = self.clock.now();
         let done = change(&mut self.namespace.write(), now, upper)?;

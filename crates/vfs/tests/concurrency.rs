@@ -117,6 +117,7 @@ fn work(view: &Arc<View>, thread: u64) {
 fn interrupt(view: &Arc<View>, base: &BaseStack, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         view.sync_if_changed().expect("the disk works");
+        view.remove_leftovers_in_peace();
         view.compact_if_long().expect("the disk works");
         drop(view.changes(&*base.payloads).expect("everything can be stored"));
         drop(view.begin_commit(&*base.payloads).expect("everything can be stored"));

@@ -80,6 +80,7 @@ fn regression_a_path_that_is_missing_hides_nothing_of_what_was_reset() {
     assert_eq!(subject.shown().unwrap(), layer);
     // What has lost its name is freed, too.
     subject.view().sync().unwrap();
+    subject.view().remove_leftovers();
     let left = std::fs::read_dir(subject.dir().join("scratch")).unwrap().count();
     assert_eq!(left, 0);
     subject.restart().unwrap();

@@ -282,6 +282,7 @@ fn unlink_write_and_reap() {
             ]);
             assert!(matches!(view.find(path).unwrap_err(), Error::NotFound));
             view.sync().unwrap();
+            view.remove_leftovers();
             assert_eq!(std::fs::read_dir(scene.subject.dir().join("scratch")).unwrap().count(), 0);
             scene.settle();
         });

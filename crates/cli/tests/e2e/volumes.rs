@@ -102,3 +102,53 @@ fn ext4_holds_only_what_is_written() {
     assert!(change < AROUND, "{change} bytes for seven");
     assert!(scratch < MIB, "{scratch} bytes of scratch for seven");
 }
+
+/// Fills the volume that holds the storage from inside a runtime.
+const FULL: &str = r#"
+set -eu
+mount -t tmpfs -o size=64M tmpfs "$SPFS_STORAGE_ROOT"
+"$SPFS" commit --path small -t small
+"$SPFS" run --edit --keep-runtime --runtime-name full small -- bash -eu -c "$FILL"
+"$SPFS" run --rerun full -- sh -c 'cat /spfs/kept /spfs/mine; echo; stat -c "%s bytes again" /spfs/again'
+"#;
+
+/// Writes until there is no room, then makes room and uses it at once.
+const FILL: &str = r#"
+printf mine > /spfs/mine
+! head -c 100M /dev/zero > /spfs/big 2> "$WORLD/error"
+grep -o "No space left on device" "$WORLD/error"
+cmp /spfs/kept small/kept && echo still whole
+rm /spfs/big
+head -c 40M /dev/zero > /spfs/again && echo room at once
+"#;
+
+#[test]
+fn a_full_volume_stops_the_writer_alone_and_what_is_removed_makes_room_at_once() {
+    if !mounts_work() || !own_mounts("the storage is in a mount namespace of its own") {
+        return;
+    }
+    if !is_root() {
+        return eprintln!("SKIPPED: only root can mount a small volume");
+    }
+    let world = World::new();
+    world.directory("small", &[("kept", "kept ")]);
+    std::fs::create_dir(world.storage()).unwrap();
+    let outcome = world
+        .spfs(["--mount", "bash", "-c", FULL])
+        .program("unshare")
+        .env("FILL", FILL)
+        .env("WORLD", world.path("."))
+        .env("SPFS", world.program())
+        .env("SPFS_STORAGE_ROOT", world.storage())
+        .run();
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    for line in [
+        "No space left on device",
+        "still whole",
+        "room at once",
+        "kept mine",
+        "41943040 bytes again",
+    ] {
+        assert!(outcome.stdout.lines().any(|found| found == line), "{line}: {outcome:#?}");
+    }
+}

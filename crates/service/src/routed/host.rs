@@ -11,7 +11,7 @@ use spfs_model::EnvSpec;
 use spfs_runtime::{
     LiveRuntime, LiveShown, MountBackend, NewRuntime, RuntimeError, RuntimeName, Runtimes,
 };
-use spfs_vfs::View;
+use spfs_vfs::{Leftovers, View};
 use tokio::sync::Notify;
 
 use super::view::RoutedView;
@@ -21,6 +21,7 @@ use crate::failure::{Failure, FailureCode, chain};
 use crate::proto;
 use crate::router::{RouteError, Router};
 use crate::serve::{Host, MountOptions, MountedAt, UnmountOptions, WhichRuntime};
+use crate::upkeep::Kept;
 
 /// The runtimes of a service.
 pub(super) struct RoutedHost {
@@ -105,15 +106,6 @@ impl RoutedHost {
         // Another process may have joined meanwhile.
         if let Some(view) = found.filter(|view| self.router.members(view.id) == 0) {
             self.end_view(&view);
-        }
-    }
-
-    /// Bounds what a power loss takes of what nobody synced.
-    pub(super) fn sync(&self) {
-        for view in self.all() {
-            if let Err(error) = view.live.view().sync_if_changed() {
-                tracing::warn!("cannot sync the scratch area: {}", chain(&error));
-            }
         }
     }
 
@@ -243,6 +235,23 @@ impl RoutedHost {
             mountpoint: text(&self.mountpoint),
             adopt_orphans: !self.router.figures().sees_all_forks,
         }
+    }
+}
+
+impl Kept for RoutedHost {
+    fn sync(&self) {
+        for view in self.all() {
+            view.live.sync();
+        }
+    }
+
+    fn remove_leftovers(&self) -> Leftovers {
+        let put_off = self
+            .all()
+            .iter()
+            .filter(|view| view.live.remove_leftovers() == Leftovers::PutOff)
+            .count();
+        if put_off == 0 { Leftovers::None } else { Leftovers::PutOff }
     }
 }
 

@@ -12,6 +12,10 @@ use super::commit::Held;
 
 impl View {
     pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr) -> Result<()> {
+        self.with_room(|| self.try_set_attributes(ino, set))
+    }
+
+    fn try_set_attributes(&self, ino: Ino, set: &SetAttr) -> Result<()> {
         let only_dates = is_write_back(set);
         let upper = if only_dates {
             // Dates of what was written while changes were accepted.

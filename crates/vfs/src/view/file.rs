@@ -44,6 +44,20 @@ impl OpenFile {
         Ok(())
     }
 
+    fn try_allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
+        self.require_write()?;
+        if !self.view.is_editable() {
+            return Err(Error::ReadOnly);
+        }
+        let _recording = self.view.recording.read();
+        let upper = self.view.store.upper()?;
+        if self.view.gives_back(&self.cell, (offset, len), how, upper) {
+            return upper.journal.flush();
+        }
+        let now = self.view.clock.now();
+        self.finish(self.cell.allocate(&self.view.store, offset, len, how, now))
+    }
+
     /// Finishes a write: the first one of a file of a layer, which has read that, may be one of many
     /// in a row.
     fn finish_write(&self, written: Result<bool>) -> Result<()> {
@@ -90,36 +104,31 @@ impl File for OpenFile {
         if data.is_empty() {
             return Ok(());
         }
-        self.require_write()?;
-        if kill_privileges {
-            self.view.kill_privileges(self.cell.ino)?;
-        }
-        let _recording = self.view.recording.read();
-        self.finish_write(self.cell.write(&self.view.store, offset, data, self.view.clock.now()))
+        self.view.with_room(|| {
+            self.require_write()?;
+            if kill_privileges {
+                self.view.kill_privileges(self.cell.ino)?;
+            }
+            let _recording = self.view.recording.read();
+            let now = self.view.clock.now();
+            self.finish_write(self.cell.write(&self.view.store, offset, data, now))
+        })
     }
 
     fn write_back(&self, offset: u64, data: &[u8]) -> Result<()> {
         if data.is_empty() {
             return Ok(());
         }
-        self.require_write()?;
-        let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
-        let _recording = self.view.recording.read();
-        self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
+        self.view.with_room(|| {
+            self.require_write()?;
+            let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
+            let _recording = self.view.recording.read();
+            self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
+        })
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
-        self.require_write()?;
-        if !self.view.is_editable() {
-            return Err(Error::ReadOnly);
-        }
-        let _recording = self.view.recording.read();
-        let upper = self.view.store.upper()?;
-        if self.view.gives_back(&self.cell, (offset, len), how, upper) {
-            return upper.journal.flush();
-        }
-        let now = self.view.clock.now();
-        self.finish(self.cell.allocate(&self.view.store, offset, len, how, now))
+        self.view.with_room(|| self.try_allocate(offset, len, how))
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {

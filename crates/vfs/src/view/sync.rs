@@ -51,9 +51,7 @@ impl View {
             self.unsynced.lock().extend(cells);
             return Err(error);
         }
-        self.sync_journal(upper)?;
-        upper.tidy();
-        Ok(())
+        self.sync_journal(upper)
     }
 
     /// Syncs once; returns whether there was anything to sync. Called every [`SYNC_PERIOD`].
@@ -62,7 +60,7 @@ impl View {
             return Ok(false);
         };
         if self.unsynced.lock().is_empty() && !upper.journal.is_behind() {
-            return Ok(upper.tidy());
+            return Ok(false);
         }
         self.sync_all()?;
         Ok(true)

@@ -1,0 +1,91 @@
+//! When scratch files that nothing needs any more are removed.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use spfs_testkit::faults::Faults;
+use spfs_testkit::layers::BaseStack;
+use spfs_testkit::pair::Ticks;
+use spfs_testkit::view::{Time, ViewSubject};
+use spfs_testkit::{Paths, TreeBuilder};
+use spfs_vfs::Leftovers;
+use spfs_vfs::api::{Access, Error, File, Vfs};
+
+const FILES: usize = 100;
+
+/// A view in which `FILES` new files were removed again, and the number of scratch files.
+fn subject() -> ViewSubject {
+    let layer = TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+    let subject = ViewSubject::new(BaseStack::new(&[layer]), Time::Machine, Ticks::default());
+    let names = || (0..FILES).map(|number| format!("new{number}"));
+    for name in names() {
+        subject.view().write_file(&name, b"x").unwrap();
+    }
+    assert_eq!(scratch_files(&subject), FILES);
+    names().for_each(|name| subject.view().unlink(&name).unwrap());
+    subject
+}
+
+fn scratch_files(subject: &ViewSubject) -> usize {
+    std::fs::read_dir(subject.dir().join("scratch")).unwrap().count()
+}
+
+#[test]
+fn what_the_disk_may_need_stays() {
+    let subject = subject();
+    subject.view().remove_leftovers();
+    assert_eq!(subject.view().remove_leftovers_in_peace(), Leftovers::None);
+    assert_eq!(scratch_files(&subject), FILES);
+    subject.view().sync().unwrap();
+    subject.view().remove_leftovers();
+    assert_eq!(scratch_files(&subject), 0);
+}
+
+#[test]
+fn leftovers_go_when_nobody_has_synced_for_a_moment() {
+    let subject = subject();
+    assert!(subject.view().sync_if_changed().unwrap());
+    assert_eq!(subject.view().remove_leftovers_in_peace(), Leftovers::PutOff);
+    // A sync takes one with it.
+    assert_eq!(scratch_files(&subject), FILES - 1);
+    assert_eq!(subject.view().remove_leftovers_in_peace(), Leftovers::None);
+    assert_eq!(scratch_files(&subject), 0);
+}
+
+#[test]
+fn who_syncs_all_the_time_puts_it_off_but_not_for_ever() {
+    let subject = subject();
+    let file = subject.view().open_path("file", Access::Read).unwrap();
+    let mut put_off = 0;
+    loop {
+        // Each sync takes one with it.
+        file.sync().unwrap();
+        if subject.view().remove_leftovers_in_peace() == Leftovers::None {
+            break;
+        }
+        put_off += 1;
+        assert_eq!(scratch_files(&subject), FILES - put_off);
+    }
+    assert!((10..FILES - 10).contains(&put_off), "put off {put_off} times");
+    assert_eq!(scratch_files(&subject), 0);
+}
+
+#[test]
+fn a_full_volume_has_room_again_as_soon_as_something_was_removed() {
+    let faults = Arc::new(Faults::default());
+    let layer = TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+    let subject = ViewSubject::with_faults(BaseStack::new(&[layer]), Ticks::default(), &faults);
+    let view = subject.view();
+    view.write_file("large", b"large").unwrap();
+    let full = || faults.fail_next("write a scratch file", ErrorKind::StorageFull);
+    // Nothing was removed that could make room.
+    full();
+    assert!(matches!(view.write_file("small", b"small"), Err(Error::NoSpace)));
+    assert_eq!(view.read_file("small").unwrap(), b"");
+    view.unlink("large").unwrap();
+    full();
+    view.write_file("small", b"small").unwrap();
+    assert!(faults.has_failed());
+    assert_eq!(view.read_file("small").unwrap(), b"small");
+    assert_eq!(scratch_files(&subject), 1);
+}
