@@ -170,6 +170,20 @@ impl FileCell {
         Ok(stamps)
     }
 
+    /// The file was last written at this time, says who cached the writes. Returns whether a scratch
+    /// file of its own carries it.
+    pub(crate) fn date_written(&self, store: &Store, time: Timestamp) -> Result<bool> {
+        let mut content = self.content.write();
+        let shared = content.stored.is_some_and(|stored| stored.shared);
+        if shared || content.source.scratch_id().is_none() {
+            return Ok(false);
+        }
+        content.stamp(store, time)?;
+        content.written_at = Some(time);
+        content.unsynced.times = true;
+        Ok(true)
+    }
+
     /// Tells whether the content is what a layer of the stack holds.
     pub(crate) fn is_payload(&self) -> bool {
         matches!(self.content.read().source, Source::Payload(_))

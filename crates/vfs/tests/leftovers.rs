@@ -19,15 +19,15 @@ fn subject() -> ViewSubject {
     let subject = ViewSubject::new(BaseStack::new(&[layer]), Time::Machine, Ticks::default());
     let names = || (0..FILES).map(|number| format!("new{number}"));
     for name in names() {
-        subject.view().write_file(&name, b"x").unwrap();
+        subject.view().write_file(&name, b"x").expect("a new file");
     }
     assert_eq!(scratch_files(&subject), FILES);
-    names().for_each(|name| subject.view().unlink(&name).unwrap());
+    names().for_each(|name| subject.view().unlink(&name).expect("it is there"));
     subject
 }
 
 fn scratch_files(subject: &ViewSubject) -> usize {
-    std::fs::read_dir(subject.dir().join("scratch")).unwrap().count()
+    std::fs::read_dir(subject.dir().join("scratch")).expect("the scratch folder").count()
 }
 
 #[test]

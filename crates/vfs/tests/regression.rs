@@ -243,6 +243,39 @@ fn regression_a_restart_after_a_commit_keeps_the_time_of_the_last_write() {
 }
 
 #[test]
+fn what_a_caching_kernel_dates_needs_no_record_and_survives_a_restart() {
+    let mut subject = base();
+    subject.view().write_file("file", b"written").unwrap();
+    let journal = |subject: &ViewSubject| std::fs::read(subject.dir().join("journal")).unwrap();
+    let recorded = journal(&subject);
+    let ino = subject.view().find("file").unwrap().ino;
+    let later = subject.view().find("file").unwrap().ctime.secs + 100;
+    let date = |subject: &ViewSubject, mtime: Timestamp, ctime: Timestamp| {
+        let (mtime, ctime) = (Some(SetTime::At(mtime)), Some(ctime));
+        subject.view().setattr(ino, &SetAttr { mtime, ctime, ..SetAttr::default() }).unwrap();
+    };
+    let time = Timestamp { secs: later, nanos: 7 };
+    date(&subject, time, time);
+    assert!(journal(&subject) == recorded);
+    for _ in 0..2 {
+        let attr = subject.view().find("file").unwrap();
+        assert_eq!((attr.mtime, attr.ctime), (time, time));
+        subject.restart().unwrap();
+    }
+    // Two times that differ are more than a scratch file can say, and no time goes back.
+    for (mtime, ctime) in [(later + 1, later + 2), (later - 50, later - 50)] {
+        let (mtime, ctime) =
+            (Timestamp { secs: mtime, nanos: 0 }, Timestamp { secs: ctime, nanos: 0 });
+        date(&subject, mtime, ctime);
+        for _ in 0..2 {
+            let attr = subject.view().find("file").unwrap();
+            assert_eq!((attr.mtime, attr.ctime), (mtime, ctime));
+            subject.restart().unwrap();
+        }
+    }
+}
+
+#[test]
 fn regression_a_write_that_failed_beyond_the_end_leaves_no_bytes_there() {
     // Copied whole, and kept beside the payload.
     for size in [10, 200_000] {

@@ -54,17 +54,21 @@ impl FileCell {
     ) -> Result<bool> {
         let end = checked_end(offset, data.len() as u64)?;
         let mut content = self.content.write();
+        // The time of a write is stamped when somebody looks or says a later one. One that was set must
+        // be there whenever this process ends.
         let kept = match (content.written_at, content.source.scratch_id()) {
-            (Some(at), _) => at,
+            (Some(_), _) => None,
             (None, Some(id)) => {
                 let stat = store.upper()?.file(id)?.stat();
                 let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;
-                Timestamp { secs, nanos }
+                Some(Timestamp { secs, nanos })
             }
-            (None, None) => content.dated.unwrap_or(mtime),
+            (None, None) => Some(content.dated.unwrap_or(mtime)),
         };
         content.write(self.ino, store, offset..end, data)?;
-        content.stamp(store, kept)?;
+        if let Some(kept) = kept {
+            content.stamp(store, kept)?;
+        }
         Ok(content.is_unmarked())
     }
 
