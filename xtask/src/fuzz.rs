@@ -18,6 +18,7 @@ const MEMORY_MB: u32 = 2048;
 
 /// Which targets, and how long.
 #[derive(clap::Args)]
+#[group(id = "fuzz")]
 pub(crate) struct Args {
     /// Seconds for each target
     #[arg(long, default_value_t = 60)]

@@ -64,3 +64,13 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_task_can_be_asked_for() {
+        super::Cli::command().debug_assert();
+    }
+}
