@@ -75,18 +75,20 @@ fn machine() -> Result<String> {
     ))
 }
 
-/// The workloads that change nothing, for a mount that cannot be changed.
-const READS: &str = include_str!("bench/reads.py");
+/// The workloads.
+const WORKLOADS: &str = include_str!("bench/workloads.py");
 
 fn time(kind: Kind, spfs: &Spfs, program: &Path, volume: &Volume, json: &Path) -> Result {
-    let (run, json) = (format!("python3 {} run", program.display()), json.display());
+    let (program, json) = (program.display().to_string(), json.display().to_string());
+    let workloads = |mount, which| ["python3", "-c", WORKLOADS, &program, mount, &json, which];
     let mount = match kind {
-        Kind::Ours => return spfs.edit("bench/base", &format!("{run} /spfs --json {json}")),
+        Kind::Ours => {
+            let run = ["run", "--edit", "bench/base", "--"];
+            return spfs.run(run.into_iter().chain(workloads("/spfs", "all")));
+        }
         Kind::FuseOnly => {
-            let program = program.display().to_string();
-            let read = ["python3", "-c", READS, &program, "/spfs", &json.to_string()];
             let run = ["run", "--backend", "FuseOnly", "bench/base", "--"];
-            return spfs.run(run.into_iter().chain(read));
+            return spfs.run(run.into_iter().chain(workloads("/spfs", "reads")));
         }
         Kind::Overlay => "mount -t overlay overlay",
         Kind::FuseOverlayfs => "fuse-overlayfs",
@@ -95,7 +97,9 @@ fn time(kind: Kind, spfs: &Spfs, program: &Path, volume: &Volume, json: &Path) -
         "mkdir $DIR/work; cd $DIR/work; mkdir upper work merged
          {mount} -o lowerdir=$DIR/lower,upperdir=$PWD/upper,workdir=$PWD/work merged
          trap 'cd /; umount $DIR/work/merged' EXIT
-         {run} merged --json {json}"
+         \"$@\""
     );
-    check(shell(&script).env("DIR", volume.mounted()))
+    let mut bash = shell(&script);
+    bash.arg("bash").args(workloads("merged", "all"));
+    check(bash.env("DIR", volume.mounted()))
 }

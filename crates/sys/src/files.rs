@@ -112,6 +112,12 @@ pub fn sync_data(file: &File) -> io::Result<()> {
     platform::files::sync_data(file)
 }
 
+/// Lets the system begin to write what a file was given, so that a sync which follows soon has less to
+/// wait for. Makes nothing durable; where it cannot be asked for, nothing happens.
+pub fn begin_write_back(file: &File) {
+    platform::files::begin_write_back(file);
+}
+
 /// Makes content and all attributes of a file or directory survive a power loss.
 ///
 /// # Errors

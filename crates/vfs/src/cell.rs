@@ -67,6 +67,9 @@ pub(crate) struct Content {
     /// that it has changed.
     pub(crate) departures: u64,
     pub(crate) departures_marked: u64,
+    /// The file is new, and no completed sync knows another content of it: after a power loss it
+    /// keeps what is there, with or without a [`Record::Synced`].
+    pub(crate) nothing_older: bool,
     /// The scratch file may be longer than `size`, after a write beyond the end that failed. It is
     /// cut off before anything else is done with that file.
     pub(crate) torn: bool,
@@ -248,10 +251,15 @@ impl FileCell {
         }
         if unsynced.source {
             upper.scratch.sync(false).map_err(|e| Error::scratch("sync the directory", e))?;
-            upper.record(&Record::Synced { ino: self.ino.0 });
+            content.record_synced(self.ino, upper);
         }
         content.unsynced = Unsynced::default();
         Ok(())
+    }
+
+    /// Whether the content counts after a power loss as soon as it and its names are durable.
+    pub(crate) fn has_nothing_older(&self) -> bool {
+        self.content.read().nothing_older
     }
 
     /// Makes a scratch file that a repository shares this runtime's own again.
@@ -290,7 +298,7 @@ impl FileCell {
         let mut content = self.content.write();
         content.in_sync = Unsynced::default();
         if synced.source && !content.unsynced.source {
-            upper.record(&Record::Synced { ino: self.ino.0 });
+            content.record_synced(self.ino, upper);
         }
     }
 }
@@ -307,6 +315,7 @@ impl Content {
             in_sync: Unsynced::default(),
             departures: 0,
             departures_marked: 0,
+            nothing_older: false,
             torn: false,
         }
     }
@@ -323,6 +332,17 @@ impl Content {
     /// A power loss leaves what was there at the last sync, at least: not a file that is new.
     pub(crate) fn is_safe(&self) -> bool {
         !self.unsynced.and(self.in_sync).source
+    }
+
+    /// Records that this content is on the disk.
+    fn record_synced(&mut self, ino: Ino, upper: &Upper) {
+        let record = Record::Synced { ino: ino.0 };
+        if std::mem::take(&mut self.nothing_older) {
+            // Only a later content has to know what it may fall back to.
+            upper.journal.append_in_passing(&record);
+        } else {
+            upper.record(&record);
+        }
     }
 
     /// The record that rebuilds this content.
@@ -607,6 +627,8 @@ impl Cells {
 
     /// The cell of a new, empty file.
     pub(crate) fn of_new(&self, ino: Ino) -> Arc<FileCell> {
-        Arc::new(FileCell::new(ino, 0, Source::Zeros))
+        let cell = FileCell::new(ino, 0, Source::Zeros);
+        cell.with_mut(|content| content.nothing_older = true);
+        Arc::new(cell)
     }
 }

@@ -152,16 +152,22 @@ impl Journal {
 
     /// Puts a record behind all others. [`Journal::flush`] hands it to the system.
     pub(crate) fn append(&self, record: &Record) {
+        let end = self.append_in_passing(record);
+        if record.must_survive() {
+            self.needed.fetch_max(end, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Journal::append`], but for a record that only those which follow it need: it is durable
+    /// before they are, and no sync is made for its own sake. Returns its end.
+    pub(crate) fn append_in_passing(&self, record: &Record) -> u64 {
         let mut queue = self.queue.lock();
         let before = queue.bytes.len();
         let number = queue.next;
         queue.next += 1;
         record::frame(&mut queue.bytes, number, record);
         let added = (queue.bytes.len() - before) as u64;
-        let end = self.appended.fetch_add(added, Ordering::Relaxed) + added;
-        if record.must_survive() {
-            self.needed.fetch_max(end, Ordering::Relaxed);
-        }
+        self.appended.fetch_add(added, Ordering::Relaxed) + added
     }
 
     /// Hands everything appended so far to write(2).
@@ -196,10 +202,28 @@ impl Journal {
         *self.synced.lock() < self.needed.load(Ordering::Relaxed)
     }
 
+    /// How much of what was appended so far must survive.
+    pub(crate) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Relaxed)
+    }
+
+    /// Lets what was appended so far be on its way to the disk.
+    pub(crate) fn begin_sync(&self) -> Result<()> {
+        self.flush()?;
+        let file = Arc::clone(&self.tail.lock().file);
+        file.begin_sync();
+        Ok(())
+    }
+
     /// Makes everything that must survive and was appended so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        let needed = self.needed.load(Ordering::Relaxed);
+        let needed = self.needed();
         self.flush()?;
+        self.sync_to(needed)
+    }
+
+    /// Makes what was appended up to `needed`, and has been flushed since, durable.
+    pub(crate) fn sync_to(&self, needed: u64) -> Result<()> {
         let mut synced = self.synced.lock();
         if *synced >= needed {
             return Ok(());

@@ -276,6 +276,27 @@ fn what_a_caching_kernel_dates_needs_no_record_and_survives_a_restart() {
 }
 
 #[test]
+fn a_new_file_that_is_synced_syncs_the_journal_once_and_not_for_later_bytes() {
+    let (subject, faults) = failing(b"of the layer");
+    let view = subject.view();
+    let synced = |path: &str, bytes: &[u8]| {
+        faults.fail_next("sync the journal", ErrorKind::Other);
+        let file = view.open_path(path, Access::Write).unwrap();
+        file.write_at(0, bytes, false).unwrap();
+        file.sync()
+    };
+    view.write_file("new", b"").unwrap();
+    assert!(synced("new", b"first").is_err());
+    // That it failed is not forgotten.
+    assert!(synced("new", b"again").is_err());
+    view.sync().unwrap();
+    synced("new", b"third").unwrap();
+    assert_eq!(view.read_file("new").unwrap(), b"third");
+    // A file of a layer falls back to that unless the journal says that the bytes are there.
+    assert!(synced("file", b"changed").is_err());
+}
+
+#[test]
 fn regression_a_write_that_failed_beyond_the_end_leaves_no_bytes_there() {
     // Copied whole, and kept beside the payload.
     for size in [10, 200_000] {

@@ -1,8 +1,9 @@
-//! fallocate(2), fdatasync(2), copy_file_range(2).
+//! fallocate(2), fdatasync(2), sync_file_range(2), copy_file_range(2).
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, ResolveFlags};
@@ -64,6 +65,12 @@ pub(crate) fn read_now(file: &File, buffer: &mut [u8], offset: u64) -> io::Resul
 pub(crate) fn will_need(file: &File, len: u64) {
     // Advice: where it cannot be followed, reading is as slow as without it.
     let _ = rustix::fs::fadvise(file, 0, NonZeroU64::new(len), Advice::WillNeed);
+}
+
+/// sync_file_range(2) without waiting.
+pub(crate) fn begin_write_back(file: &File) {
+    // SAFETY: the call takes a descriptor that is open while `file` lives, and numbers.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {

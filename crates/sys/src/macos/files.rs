@@ -93,6 +93,8 @@ pub(crate) fn read_now(_: &File, _: &mut [u8], _: u64) -> io::Result<Option<usiz
 
 pub(crate) fn will_need(_file: &File, _len: u64) {}
 
+pub(crate) fn begin_write_back(_file: &File) {}
+
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     sync_all(file)
 }

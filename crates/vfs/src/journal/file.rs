@@ -10,6 +10,8 @@ pub trait LogFile: Send + Sync {
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// Reserves space up to `end`; the length stays. Where the volume cannot, that is no error.
     fn reserve(&self, end: u64) -> io::Result<()>;
+    /// Lets what was written be on its way to the disk; a hint.
+    fn begin_sync(&self) {}
     /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
 }
@@ -28,6 +30,10 @@ impl LogFile for JournalFile {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             other => other,
         }
+    }
+
+    fn begin_sync(&self) {
+        spfs_sys::files::begin_write_back(&self.0);
     }
 
     fn sync(&self) -> io::Result<()> {

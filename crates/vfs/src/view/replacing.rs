@@ -35,13 +35,19 @@ impl Replacing {
         files.cells.insert(cell.ino, (added, cell));
     }
 
+    /// The number of the last, if the bytes of all are safe.
+    pub(super) fn all_safe(&self) -> Option<u64> {
+        let (cells, last) = self.all();
+        cells.iter().all(|cell| !cell.has_to_sync()).then_some(last)
+    }
+
     /// The files and the number of the last.
     fn all(&self) -> (Vec<Arc<FileCell>>, u64) {
         let files = self.0.lock();
         (files.cells.values().map(|(_, cell)| Arc::clone(cell)).collect(), files.added)
     }
 
-    fn remove_up_to(&self, last: u64) {
+    pub(super) fn remove_up_to(&self, last: u64) {
         self.0.lock().cells.retain(|_, (added, _)| *added > last);
     }
 }

@@ -22,10 +22,28 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
+        if cell.has_nothing_older()
+            && let Some(last) = self.replacing.all_safe()
+        {
+            return self.sync_new_file(cell, upper, last);
+        }
         // Whether the cell is in `unsynced` or not: another sync may have taken it and not be done. It
         // stays there, so that a compaction, which says what is durable, waits for this in turn.
         self.sync_content(cell, upper)?;
         self.sync_journal(upper)
+    }
+
+    /// The same for a file whose bytes and names may become durable in any order, since there is nothing
+    /// older to fall back to. The journal is on its way while the bytes are synced: one commit of the
+    /// volume's own journal then holds both, instead of one each. `last`: as far as files that took the place
+    /// of others are safe.
+    fn sync_new_file(&self, cell: &Arc<FileCell>, upper: &Upper, last: u64) -> Result<()> {
+        let recorded = upper.journal.needed();
+        upper.journal.begin_sync()?;
+        self.sync_content(cell, upper)?;
+        upper.journal.sync_to(recorded)?;
+        self.replacing.remove_up_to(last);
+        upper.journal.flush()
     }
 
     /// Makes the bytes of one file durable; that they count is recorded.
