@@ -131,18 +131,18 @@ pub struct Volume {
 const SOURCE: &str = "spfs";
 
 impl Volume {
-    /// Mounts and returns the device to serve.
+    /// Mounts and returns the device to serve. `read_only`: the kernel refuses to write.
     ///
     /// # Errors
     /// Without the privileges of root; when the mount point is no directory.
-    pub fn mount(mount_point: &Path) -> io::Result<(Self, OwnedFd)> {
+    pub fn mount(mount_point: &Path, read_only: bool) -> io::Result<(Self, OwnedFd)> {
         let device = mount::open_fuse_device().map_err(io::Error::other)?;
         let options = FuseMount {
             source: SOURCE,
             subtype: SOURCE,
             // Others see the default view, and the daemon's user need not be root to be asked.
             allow_other: spfs_sys::ids::euid() == 0,
-            read_only: false,
+            read_only,
             max_read: None,
         };
         mount::mount_fuse(device.as_fd(), mount_point, &options).map_err(io::Error::other)?;

@@ -115,13 +115,18 @@ pub struct Volume {
 
 impl Volume {
     /// Mounts with macFUSE's kernel backend and returns the device to serve. Processes can use the
-    /// volume once it is served: see [`Volume::wait_until_mounted`].
+    /// volume once it is served: see [`Volume::wait_until_mounted`]. `read_only`: the kernel refuses to
+    /// write.
     ///
     /// # Errors
     /// When macFUSE is missing or refuses.
-    pub fn mount(mount_point: &Path) -> io::Result<(Self, OwnedFd)> {
+    pub fn mount(mount_point: &Path, read_only: bool) -> io::Result<(Self, OwnedFd)> {
+        let mut options = MOUNT_OPTIONS.to_vec();
+        if read_only {
+            options.push("rdonly");
+        }
         let (mount, device) =
-            MacFuseMount::mount(mount_point, MOUNT_OPTIONS).map_err(io::Error::other)?;
+            MacFuseMount::mount(mount_point, &options).map_err(io::Error::other)?;
         Ok((Self { mount }, device))
     }
 

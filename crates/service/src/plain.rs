@@ -106,9 +106,10 @@ impl Plain<'_> {
                 spfs_runtime::view_of_layers(&runtimes, secondary, &stack, owner(self.options))
             })
             .map_err(|error| chain(&error))?;
-        let options = spfs_fuse::Options { writeback: false, ..spfs_fuse::Options::default() };
-        let volume =
-            ServedVolume::new(&self.mountpoint, |device| spfs_fuse::serve(view, device, options));
+        let options = spfs_fuse::Options::read_only();
+        let volume = ServedVolume::new(&self.mountpoint, true, |device| {
+            spfs_fuse::serve(view, device, options)
+        });
         let volume = volume.map_err(|error| {
             format!("cannot mount on {}: {}", self.mountpoint.display(), chain(&error))
         })?;

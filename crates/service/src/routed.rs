@@ -36,7 +36,7 @@ mod mounting;
 mod view;
 
 use host::RoutedHost;
-use mounting::{default_view, mount, release};
+use mounting::{claim, default_view, mount, release};
 
 /// Of the descriptors that this process may have, the router takes at most one of so many.
 const FOLLOW_SHARE: u64 = 4;
@@ -56,6 +56,8 @@ pub(crate) enum RoutedError {
     Running { root: PathBuf },
     #[error("{} is served already by a process of {owner}", mountpoint.display())]
     Mounted { mountpoint: PathBuf, owner: String },
+    #[error("somebody holds a lock on the folder of {}: another service that is starting there?", mountpoint.display())]
+    Claimed { mountpoint: PathBuf },
     #[error("cannot use {} as mount point{hint}", mountpoint.display())]
     Mountpoint { mountpoint: PathBuf, hint: &'static str, source: io::Error },
     #[error("cannot look at the mounts of this machine")]
@@ -166,6 +168,7 @@ impl Service {
             .map_err(|source| RoutedError::Storage { root: root.clone(), source })?;
         let (folder, lock) = lock(root)?;
         let mountpoint = absolute(&arguments.mountpoint);
+        let claim = claim(&mountpoint)?;
         release(&mountpoint)?;
         let files = spfs_sys::limits::raise_nofile();
         let follow_max = usize::try_from(files / FOLLOW_SHARE).unwrap_or(usize::MAX);
@@ -177,6 +180,7 @@ impl Service {
             ServiceRoot::Link => RootMode::Link,
         };
         let mount = mount(&mountpoint, router.clone(), mode)?;
+        drop(claim);
         let socket = folder.join("control.sock");
         let (host, unsaved) = RoutedHost::new(
             runtimes,

@@ -26,12 +26,13 @@ pub(crate) struct ServedVolume<W: Views> {
 }
 
 impl<W: Views> ServedVolume<W> {
-    /// Mounts, and lets `serve` serve the device.
+    /// Mounts, `read_only` for all of its life or not, and lets `serve` serve the device.
     pub(crate) fn new(
         mountpoint: &Path,
+        read_only: bool,
         serve: impl FnOnce(OwnedFd) -> io::Result<Session<W>>,
     ) -> io::Result<Self> {
-        let (volume, device) = Volume::mount(mountpoint)?;
+        let (volume, device) = Volume::mount(mountpoint, read_only)?;
         let session = match serve(device) {
             Ok(session) => Arc::new(session),
             Err(error) => {

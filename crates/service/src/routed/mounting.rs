@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use spfs_fuse::RootMode;
 use spfs_model::MergedTree;
 use spfs_runtime::enter::MOUNT_SOURCE;
+use spfs_sys::lock::Lock;
 use spfs_sys::mount;
 use spfs_vfs::api::Owner;
 use spfs_vfs::{Payloads, View, ViewOptions};
@@ -39,7 +41,7 @@ pub(super) fn mount(
     root: RootMode,
 ) -> Result<ServedVolume<Router<View>>, RoutedError> {
     let options = spfs_fuse::Options { root, ..spfs_fuse::Options::default() };
-    ServedVolume::new(mountpoint, |device| spfs_fuse::serve_views(router, device, options))
+    ServedVolume::new(mountpoint, false, |device| spfs_fuse::serve_views(router, device, options))
         .map_err(|source| RoutedError::Mount { mountpoint: mountpoint.to_owned(), source })
 }
 
@@ -48,6 +50,29 @@ fn user(uid: u32) -> String {
     match spfs_sys::ids::user_name(uid) {
         Some(name) => format!("{} (uid {uid})", name.display()),
         None => format!("uid {uid}"),
+    }
+}
+
+/// How long a service waits for another one that is starting beside it.
+const STARTING_MAX: Duration = Duration::from_secs(10);
+
+/// How long it waits between two looks.
+const STARTING_PAUSE: Duration = Duration::from_millis(20);
+
+/// Keeps other services from looking at a mount point, or taking away what is there, until this one
+/// has mounted on it. The folder above is what they lock: the mount point itself may be a dead mount.
+pub(super) fn claim(mountpoint: &Path) -> Result<Option<Lock>, RoutedError> {
+    let started = Instant::now();
+    let above = mountpoint.parent().unwrap_or(mountpoint);
+    loop {
+        // Where it cannot be locked, two that start in the same moment are not told apart.
+        let Ok(folder) = File::open(above) else { return Ok(None) };
+        match Lock::try_exclusive(folder) {
+            Ok(Some(lock)) => return Ok(Some(lock)),
+            Ok(None) if started.elapsed() < STARTING_MAX => std::thread::sleep(STARTING_PAUSE),
+            Ok(None) => return Err(RoutedError::Claimed { mountpoint: mountpoint.to_owned() }),
+            Err(_) => return Ok(None),
+        }
     }
 }
 

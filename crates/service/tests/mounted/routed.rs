@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("routed::a_port_answers_the_user_of_the_service_alone", port),
     ("routed::a_killed_service_can_be_started_again", killed),
     ("routed::a_second_service_is_refused", second_service),
+    ("routed::of_services_that_start_at_once_one_mounts", started_at_once),
     ("routed::views_with_processes_come_and_go", churn),
     ("routed::the_program_gives_and_takes_views", program),
     ("routed::layers_are_mounted_for_everybody", plain),
@@ -322,6 +323,29 @@ fn second_service() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("is served already by a process of root (uid 0)"), "{}", done.err);
     assert!(service.is_mounted() && other.is_mounted());
+}
+
+fn started_at_once() {
+    for _ in 0..4 {
+        let services: Vec<_> = (0..4).map(|_| Service::prepare("lookup", 0)).collect();
+        let place = &services[0].mountpoint;
+        let start = |service: &Service| outcome(&mut service.command_at(place));
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> =
+                services.iter().map(|service| scope.spawn(|| start(service))).collect();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mounts = spfs_sys::mount::mounts().unwrap();
+        assert_eq!(mounts.iter().filter(|entry| entry.target == *place).count(), 1);
+        let (won, lost): (Vec<_>, Vec<_>) =
+            services.iter().zip(&done).partition(|(_, done)| done.code == Some(0));
+        assert_eq!(won.len(), 1, "{done:?}");
+        for (_, done) in lost {
+            assert!(done.err.contains("is served already by a process of root"), "{done:?}");
+        }
+        won[0].0.client().shutdown(false).unwrap();
+        assert!(wait_until(LIMIT, || !services[0].is_mounted()));
+    }
 }
 
 /// How many views come and go, and how many processes are in each; more when asked for.
