@@ -22,6 +22,22 @@ pub(crate) fn create(path: &Path) -> Result<Repository> {
     Ok(Repository::create(path)?)
 }
 
+/// Makes a repository in a folder, named by its path or address, or completes one.
+pub(crate) fn init(context: &Context, place: &Path) -> Result<()> {
+    let folder = match place.to_str().filter(|text| Address::has_scheme(text)) {
+        None => context.env.absolute(place),
+        Some(text) => match address(context, text)? {
+            Address::Folder { path, .. } => path,
+            Address::Tar { .. } | Address::Layered { .. } => {
+                return Err(CliError::failed(format!("{text} is no folder")).hint(
+                    "name the folder that is to hold the repository, as a path or 'file:PATH'",
+                ));
+            }
+        },
+    };
+    create(&folder).map(drop)
+}
+
 /// The local repository.
 pub(crate) fn local(context: &Context) -> Result<Repository> {
     let config = context.config()?;

@@ -101,6 +101,11 @@ impl Address {
         Self::parse_within(text, context, 0)
     }
 
+    /// Whether a text begins like an address. A path that does so is written with `./` before it.
+    pub fn has_scheme(text: &str) -> bool {
+        scheme_of(text).is_some()
+    }
+
     /// As [`Address::parse`], for what is named in so many other addresses already.
     pub fn parse_within(text: &str, context: &dyn AddressContext, depth: usize) -> Result<Self> {
         let refuse = |reason: &str| RepoError::BadAddress {

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 enum What {
     /// Make an empty repository, or complete one that is there already
     Repo {
-        /// Where it is to lie
+        /// The folder in which it is to lie, as a path or a 'file:' address
         path: PathBuf,
     },
 }
@@ -28,7 +28,7 @@ enum What {
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let What::Repo { path } = self.what;
-        repositories::create(&context.env.absolute(&path))?;
+        repositories::init(context, &path)?;
         Ok(ExitCode::SUCCESS)
     }
 }

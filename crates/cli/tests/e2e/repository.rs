@@ -29,6 +29,29 @@ fn init_repo_makes_one_that_is_complete_and_may_be_repeated() {
 }
 
 #[test]
+fn init_repo_takes_an_address_for_what_it_is() {
+    let world = World::new();
+    let folder = world.path("by address");
+    let address = format!("file://{}", folder.display()).replace(' ', "%20");
+    world.spfs(["init", "repo", &address]).succeeds();
+    assert!(folder.join("VERSION").exists());
+    world.spfs(["tags", "-r", &address]).succeeds();
+    for (address, told) in
+        [("tar:/some/file.tar", "tar:/some/file.tar is no folder"), ("http://host/repo", "http")]
+    {
+        world.spfs(["init", "repo", address]).fails_with(1, &[told]);
+    }
+    // A name with a colon is a path all the same.
+    world.spfs(["init", "repo", "./a:b"]).succeeds();
+    let mut made: Vec<_> = std::fs::read_dir(world.path("work"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    made.sort();
+    assert_eq!(made, ["a:b"]);
+}
+
+#[test]
 fn what_is_written_can_be_read_back_by_tag_and_digest() {
     let world = World::new();
     let outcome = world.spfs(["write", "-t", "my/blob"]).stdin(b"some blob\n").succeeds();
