@@ -521,9 +521,13 @@ impl<W: Views> Edge<W> {
         Ok(i64::try_from(found).map_err(|_| Errno::EOVERFLOW)?)
     }
 
-    /// A directory is durable with everything that happened before: the journal is one.
+    /// The root stands for everything; another directory for names, of which there is one journal.
     pub(crate) fn sync(&self, caller: Caller, id: INodeNo) -> Result<()> {
-        Ok(self.at(caller, id)?.vfs().sync()?)
+        let at = self.at(caller, id)?;
+        match at.ino {
+            Ino::ROOT => Ok(at.vfs().sync()?),
+            _ => Ok(at.vfs().sync_names()?),
+        }
     }
 
     pub(crate) fn statfs(&self, caller: Caller, id: INodeNo) -> Result<Statfs> {

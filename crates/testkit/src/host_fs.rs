@@ -428,6 +428,10 @@ impl Vfs for HostFs {
         rustix::fs::fsync(root).map_err(error_of("sync"))
     }
 
+    fn sync_names(&self) -> Result<()> {
+        self.sync()
+    }
+
     fn pin(&self, ino: Ino) {
         self.shared.with_entry(ino, |entry| entry.pins += 1);
     }

@@ -326,6 +326,10 @@ impl Vfs for ModelFs {
         Ok(())
     }
 
+    fn sync_names(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn pin(&self, ino: Ino) {
         if let Ok(node) = self.look().node_mut(ino) {
             node.pins += 1;

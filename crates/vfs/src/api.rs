@@ -349,6 +349,10 @@ pub trait Vfs: Send + Sync + 'static {
     /// Makes everything this file system holds durable.
     fn sync(&self) -> Result<()>;
 
+    /// Makes names and attributes durable, as fsync(2) of a directory asks: a new file is there after a
+    /// power loss then, its bytes only if they were synced as well.
+    fn sync_names(&self) -> Result<()>;
+
     /// Counts one more reason to keep the inode when its last name goes. Use [`Pin::new`].
     fn pin(&self, ino: Ino);
 

@@ -512,6 +512,13 @@ impl Vfs for View {
         self.sync_all()
     }
 
+    fn sync_names(&self) -> Result<()> {
+        match self.store.upper() {
+            Ok(upper) => self.sync_journal(upper),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn pin(&self, ino: Ino) {
         self.pins.pin(ino);
     }

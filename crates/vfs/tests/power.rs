@@ -15,7 +15,7 @@ use spfs_testkit::pair::{Pair, Ticks};
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
 use spfs_testkit::view::{Time, ViewSubject, options};
 use spfs_vfs::View;
-use spfs_vfs::api::{Access, File, Ino};
+use spfs_vfs::api::{Access, File, Ino, Vfs};
 
 fn profile() -> Profile {
     Profile { xattr_len: (0, 300), ..Profile::core() }
@@ -226,6 +226,11 @@ fn holds(image: &Image, path: &str) -> Option<Vec<u8>> {
 
 /// What a file called `file` holds after the power went at the end of `work`.
 fn after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Vec<u8> {
+    holds(&image_after_a_power_loss(seed, work), "file").unwrap_or_default()
+}
+
+/// What is there after the power went at the end of `work`.
+fn image_after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Image {
     let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
     let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
     let subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
@@ -241,8 +246,7 @@ fn after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Vec<u8> {
     let options = options(Time::Machine, &Ticks::default());
     let merged = Arc::clone(&base.merged);
     let view = View::open(dir.path(), &base.layers, merged, payloads, options);
-    let found = Image::read(&view.expect("it opens")).expect("it is consistent");
-    holds(&found, "file").unwrap_or_default()
+    Image::read(&view.expect("it opens")).expect("it is consistent")
 }
 
 fn write(view: &Arc<View>, path: &str, content: &[u8]) {
@@ -252,6 +256,22 @@ fn write(view: &Arc<View>, path: &str, content: &[u8]) {
 fn sync(view: &Arc<View>, path: &str) {
     let file = view.open_path(path, Access::Read).expect("the disk works");
     file.sync().expect("the disk works");
+}
+
+#[test]
+fn names_that_were_synced_are_there_whatever_their_bytes_are() {
+    for seed in 0..20 {
+        let image = image_after_a_power_loss(seed, &|view| {
+            view.mkdir("new").expect("the disk works");
+            write(view, "new/file", b"bytes");
+            view.mv("file", "new/moved").expect("the disk works");
+            view.sync_names().expect("the disk works");
+            write(view, "later", b"bytes");
+        });
+        let found = holds(&image, "new/file").expect("its name was synced");
+        assert!([&b"bytes"[..], b"", &[0; 5]].contains(&&*found), "{found:?}");
+        assert!(holds(&image, "new/moved").is_some() && holds(&image, "file").is_none());
+    }
 }
 
 #[test]

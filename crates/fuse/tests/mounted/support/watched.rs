@@ -169,6 +169,11 @@ impl Vfs for Watched {
         self.model.sync()
     }
 
+    fn sync_names(&self) -> Result<()> {
+        self.state.sync();
+        self.model.sync_names()
+    }
+
     fn pin(&self, ino: Ino) {
         *self.state.pins.lock().entry(ino).or_default() += 1;
         self.model.pin(ino);
