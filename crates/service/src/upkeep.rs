@@ -13,7 +13,7 @@ const PEACE: Duration = Duration::from_millis(100);
 
 /// Views to be looked after.
 pub(crate) trait Kept {
-    /// Makes what was changed durable.
+    /// Makes what was changed durable, and lets a long history of changes be forgotten.
     fn sync(&self);
     /// Removes scratch files that nothing needs any more, unless somebody syncs.
     fn remove_leftovers(&self) -> Leftovers;
@@ -23,6 +23,9 @@ impl Kept for LiveRuntime {
     fn sync(&self) {
         if let Err(error) = self.view().sync_if_changed() {
             tracing::warn!("cannot sync the scratch area: {}", chain(&error));
+        }
+        if let Err(error) = self.view().compact_if_long() {
+            tracing::warn!("cannot shorten the journal: {}", chain(&error));
         }
     }
 

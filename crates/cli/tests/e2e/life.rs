@@ -51,6 +51,34 @@ fn a_runtime_lives_until_its_last_process_ends() {
     });
 }
 
+/// Changes one attribute again and again: 24 MB of history, and one value in the end.
+const HISTORY: &str = "\
+import os
+open('/spfs/file', 'w').close()
+for number in range(400):
+    os.setxattr('/spfs/file', 'user.value', b'%05d' % number * 12_000)
+";
+
+#[test]
+fn a_long_life_leaves_no_long_history() {
+    as_each_user(|world| {
+        let script = world.path("work/history.py");
+        std::fs::write(&script, HISTORY).unwrap();
+        let mut session =
+            world.session(["--edit", "--runtime-name", "long", "--keep-runtime", "-"]);
+        session.ok(&format!("python3 {}", script.display()));
+        let journal = world.storage().join("runtimes/long/journal");
+        let len = || std::fs::metadata(&journal).map_or(u64::MAX, |file| file.len());
+        wait_for("the journal to become short", || len() < 1 << 20);
+        let last = "python3 -c \"import os; print(os.getxattr('/spfs/file', 'user.value')[-5:])\"";
+        assert_eq!(session.ok(last).trim(), "b'00399'");
+        session.end();
+        let rerun = world.spfs(["run", "--rerun", "long", "--", "sh", "-c", last]).succeeds();
+        assert_eq!(rerun.stdout.trim(), "b'00399'");
+        world.spfs(["runtime", "rm", "--remove-durable", "long"]).succeeds();
+    });
+}
+
 #[test]
 fn exactly_one_daemon_serves_a_runtime_and_it_is_called_spfs_fuse() {
     as_each_user(|world| {
