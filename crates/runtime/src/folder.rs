@@ -241,7 +241,7 @@ fn shared_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Tries until there is something, or for as long as a moment lasts.
-fn in_a_moment<T>(
+pub(crate) fn in_a_moment<T>(
     mut attempt: impl FnMut() -> Result<Option<T>, RuntimeError>,
 ) -> Result<Option<T>, RuntimeError> {
     for _ in 0..LOCK_ATTEMPTS {

@@ -19,7 +19,7 @@ use spfs_repo::{LiveLayer, Repository};
 use crate::backend::{Capability, MountBackend};
 use crate::control::{ExportOptions, Exported};
 use crate::error::RuntimeError;
-use crate::folder::{FolderLock, RuntimeFolder};
+use crate::folder::{FolderLock, RuntimeFolder, in_a_moment};
 use crate::live::LiveError;
 use crate::mount_points::LiveShown;
 use crate::name::RuntimeName;
@@ -329,7 +329,7 @@ impl Runtimes {
         if record.config.durable && !options.durable {
             return Err(RuntimeError::Durable { name: name.clone() });
         }
-        match self.status(record)? {
+        match self.status_in_a_moment(record)? {
             // Asked for above.
             RuntimeStatus::Elsewhere { .. } => Ok(()),
             // Whether one of ours is running is known for sure: there is nothing to overlook.
@@ -337,6 +337,16 @@ impl Runtimes {
             status if status.is_live() => Err(RuntimeError::InUse { name: name.clone() }),
             _ => Ok(()),
         }
+    }
+
+    /// The state of a runtime; of one of ours that is live, what it is after a moment: it is served a
+    /// little longer than its last process lives.
+    fn status_in_a_moment(&self, record: &RuntimeRecord) -> Result<RuntimeStatus, RuntimeError> {
+        let ended = in_a_moment(|| {
+            let status = self.status(record)?;
+            Ok((!status.is_live() || !record.is_ours()).then_some(status))
+        })?;
+        ended.map_or_else(|| self.status(record), Ok)
     }
 
     fn refuse_others(

@@ -57,7 +57,9 @@ pub(crate) fn export_stopped(
         other => Some(other?),
     };
     let _lock = match folder.exists() {
-        true => Some(folder.lock()?.ok_or_else(|| RuntimeError::InUse { name: name.clone() })?),
+        true => {
+            Some(folder.lock_soon()?.ok_or_else(|| RuntimeError::InUse { name: name.clone() })?)
+        }
         false => None,
     };
     let scratch = |source| LiveError::Scratch { name: name.clone(), source };

@@ -247,6 +247,24 @@ fn a_killed_process_leaves_a_crashed_runtime() {
 }
 
 #[test]
+fn a_runtime_that_is_just_ending_can_be_removed() {
+    let storage = storage();
+    let runtimes = &storage.runtimes;
+    storage.create("one");
+    let mut daemon = hold(runtimes);
+    change(runtimes, "one", served);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        });
+        runtimes.remove(&named("one"), RemoveOptions::default()).unwrap();
+    });
+    assert!(matches!(runtimes.read(&named("one")), Err(RuntimeError::Unknown { .. })));
+}
+
+#[test]
 fn a_runtime_of_another_program_is_listed_and_can_be_removed_but_not_rerun() {
     let storage = storage();
     let runtimes = &storage.runtimes;
