@@ -14,13 +14,15 @@ use spfs_runtime::control::{
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Response, Status};
 
 use crate::failure::{Failure, FailureCode};
 use crate::proto;
 use crate::proto::vfs_service_server::{VfsService, VfsServiceServer};
+
+mod limited;
 
 /// At most one word of progress is sent in this time.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -146,7 +148,7 @@ pub(crate) async fn serve(
             until_drained(server, stop, drain).await
         }
         Listener::Tcp(listener) => {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = limited::connections(listener);
             let server = builder.serve_with_incoming_shutdown(service, incoming, draining);
             until_drained(server, stop, drain).await
         }
