@@ -111,6 +111,7 @@ impl FileCell {
         let old = content.source.scratch_id();
         content.source = Source::Payload(digest);
         content.stored = None;
+        content.nothing_older = false;
         content.departures_marked = content.departures;
         // Before anybody can write again, and record that.
         upper.record(&Record::Content { ino: self.ino.0, content: content.record() });

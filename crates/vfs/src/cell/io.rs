@@ -245,6 +245,7 @@ impl Content {
         if matches!(self.source, Source::Zeros) {
             self.stored = None;
             self.size = size;
+            self.unsynced.source = true;
             upper.record(&Record::Content { ino: ino.0, content: self.record() });
             return Ok(());
         }

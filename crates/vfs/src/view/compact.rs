@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::api::{FileType, Ino, Result};
-use crate::cell::Source;
+use crate::cell::Content;
 use crate::journal::{
     BodyRecord, EntryRecord, Header, Journal, NodeRecord, Record, SpecialKind, TargetRecord,
 };
@@ -114,11 +114,11 @@ fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> 
     nodes.sort_by_key(|(ino, _)| *ino);
     let mut synced = Vec::new();
     for (ino, node) in nodes {
-        let (record, in_scratch) = node_record(namespace, ino, node);
-        records.push(Record::Node(Box::new(record)));
-        if in_scratch {
+        let record = node_record(namespace, ino, node);
+        if matches!(record.body, BodyRecord::File { .. }) {
             synced.push(Record::Synced { ino: ino.0 });
         }
+        records.push(Record::Node(Box::new(record)));
     }
     records.push(Record::Counters {
         next_ino: namespace.next(),
@@ -130,20 +130,14 @@ fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> 
     records
 }
 
-fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> (NodeRecord, bool) {
+fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> NodeRecord {
     let names = || -> Vec<(u64, Vec<u8>)> {
         let names = node.names().map(Vec::as_slice).unwrap_or_default();
         names.iter().map(|(dir, name)| (dir.0, name.as_bytes().to_vec())).collect()
     };
-    let mut in_scratch = false;
     let body = match &node.body {
         Body::File { cell, .. } => {
-            let content = cell.with(|content| {
-                in_scratch =
-                    matches!(content.source, Source::Whole { .. } | Source::Partial { .. });
-                content.record()
-            });
-            BodyRecord::File { content, names: names() }
+            BodyRecord::File { content: cell.with(Content::record), names: names() }
         }
         Body::Directory(directory) => BodyRecord::Directory {
             parent: directory.parent.0,
@@ -173,7 +167,7 @@ fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> (NodeRecord, boo
     };
     let meta = &node.meta;
     let xattrs = meta.xattrs.iter().flat_map(|xattrs| xattrs.iter());
-    let record = NodeRecord {
+    NodeRecord {
         ino: ino.0,
         perm: meta.perm,
         owner: meta.owner,
@@ -186,8 +180,7 @@ fn node_record(namespace: &Namespace, ino: Ino, node: &Node) -> (NodeRecord, boo
         changed: node.changed,
         placed: node.placed,
         body,
-    };
-    (record, in_scratch)
+    }
 }
 
 fn special_kind(file_type: FileType) -> SpecialKind {

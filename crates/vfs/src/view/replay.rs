@@ -188,6 +188,7 @@ impl Replay {
                 self.namespace.mark(ino)?;
                 let (size, source) = self.source(&content);
                 self.namespace.cell(ino)?.assign(size, source);
+                self.note_payload(ino, content);
             }
             Record::Extent { ino, start, end } => {
                 self.namespace.cell(Ino(ino))?.with_mut(|content| match &mut content.source {
@@ -219,6 +220,13 @@ impl Replay {
         Ok(())
     }
 
+    /// A payload is on the disk before a record names it: this is what later content falls back to.
+    fn note_payload(&mut self, ino: Ino, content: ContentRecord) {
+        if matches!(content, ContentRecord::Payload { .. }) {
+            self.synced.insert(ino, content);
+        }
+    }
+
     /// The source a record describes; sizes of scratch files are looked up at the end.
     fn source(&mut self, content: &ContentRecord) -> (u64, Source) {
         let (size, source) = source_of(content);
@@ -240,6 +248,7 @@ impl Replay {
             BodyRecord::File { content, names: held } => {
                 let (size, source) = self.source(&content);
                 let cell = self.namespace.cells.restored(ino, size, source);
+                self.note_payload(ino, content);
                 Body::File { cell, names: names(held)? }
             }
             BodyRecord::Directory { parent, name, entries } => Body::Directory(Directory {
