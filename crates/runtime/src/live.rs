@@ -218,11 +218,13 @@ impl LiveRuntime {
     pub fn end(&self, lock: FolderLock) -> Result<(), LiveError> {
         let mut state = self.state.lock();
         if !state.record.config.durable {
+            self.view.close();
             state.ended = true;
             return Ok(self.runtimes.delete(&self.name, lock)?);
         }
         self.view.sync().map_err(|source| self.view_failed("save", source))?;
         self.view.remove_leftovers();
+        self.view.close();
         self.folder.remove_socket()?;
         self.update(&mut state, |record| {
             record.status.running = false;

@@ -334,6 +334,11 @@ impl Content {
         !self.unsynced.and(self.in_sync).source
     }
 
+    /// There are bytes that a sync has made safe, these or older ones.
+    pub(crate) fn has_something_to_lose(&self) -> bool {
+        self.size > 0 && (self.is_safe() || !self.nothing_older)
+    }
+
     /// Records that this content is on the disk.
     fn record_synced(&mut self, ino: Ino, upper: &Upper) {
         let record = Record::Synced { ino: ino.0 };

@@ -58,6 +58,8 @@ pub(crate) struct Journal {
     reserved: AtomicU64,
     /// Bytes up to here must be durable for a sync to have meaning; times alone do not count.
     needed: AtomicU64,
+    /// Bytes after the last compaction.
+    compacted: AtomicU64,
     synced: Mutex<u64, { rank::JOURNAL_SYNCED }>,
 }
 
@@ -74,6 +76,7 @@ struct Tail {
     end: u64,
     /// What is being written; kept when that fails, so that no record is ever skipped.
     bytes: Vec<u8>,
+    closed: bool,
 }
 
 impl fmt::Debug for Journal {
@@ -104,31 +107,56 @@ impl Journal {
         Self {
             log,
             queue: Mutex::new(Queue { bytes: Vec::new(), next }),
-            tail: Mutex::new(Tail { file: Arc::from(log(file)), end, bytes: Vec::new() }),
+            tail: Mutex::new(Tail {
+                file: Arc::from(log(file)),
+                end,
+                bytes: Vec::new(),
+                closed: false,
+            }),
             appended: AtomicU64::new(end),
             written: AtomicU64::new(end),
             reserved: AtomicU64::new(end),
             needed: AtomicU64::new(0),
+            compacted: AtomicU64::new(0),
             synced: Mutex::new(0),
         }
     }
 
     /// Replaces everything recorded so far by `records`, durably. Nothing may be recorded meanwhile.
+    ///
+    /// # Errors
+    /// As of a file that cannot be written: then the old journal goes on. When only the folder cannot
+    /// be synced, the new one does.
     pub(crate) fn replace(&self, path: &Path, records: &[Record]) -> Result<()> {
         // In the order of a sync, which may be waiting for the tail.
         let mut synced = self.synced.lock();
         let mut tail = self.tail.lock();
+        if tail.closed {
+            return Err(Error::Stale);
+        }
         let mut queue = self.queue.lock();
-        let (file, end) = crate::view::write_anew(path, records)
-            .map_err(|e| Error::scratch("compact the journal", e))?;
-        *tail = Tail { file: Arc::from((self.log)(file)), end, bytes: Vec::new() };
+        let crate::view::NewJournal { file, len: end, durable } =
+            crate::view::write_anew(path, records)
+                .map_err(|e| Error::scratch("compact the journal", e))?;
+        *tail = Tail { file: Arc::from((self.log)(file)), end, bytes: Vec::new(), closed: false };
         *queue = Queue { bytes: Vec::new(), next: records.len() as u64 };
         self.appended.store(end, Ordering::Relaxed);
         self.written.store(end, Ordering::Release);
         self.reserved.store(end, Ordering::Relaxed);
         self.needed.store(0, Ordering::Relaxed);
+        self.compacted.store(end, Ordering::Relaxed);
         *synced = end;
-        Ok(())
+        durable.map_err(|e| Error::scratch("sync the folder of the journal", e))
+    }
+
+    /// How long the last compaction has made it; 0 when there was none.
+    pub(crate) fn compacted_len(&self) -> u64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Writes nothing any more: the file is about to belong to somebody else.
+    pub(crate) fn close(&self) {
+        self.tail.lock().closed = true;
     }
 
     /// Bytes so far.
@@ -177,6 +205,9 @@ impl Journal {
             return Ok(());
         }
         let mut tail = self.tail.lock();
+        if tail.closed {
+            return Err(Error::Stale);
+        }
         {
             let mut queue = self.queue.lock();
             if tail.bytes.is_empty() {

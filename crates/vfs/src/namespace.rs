@@ -186,8 +186,16 @@ impl Namespace {
         self.nodes.get(&ino).is_some_and(Node::is_orphan)
     }
 
+    /// Fails for what was there before the stack was exchanged: it can be read as long as somebody
+    /// holds it, but there is no place any more at which a change of it could be recorded.
+    pub(crate) fn require_current(&self, ino: Ino) -> Result<()> {
+        let is_current = ino == Ino::ROOT || ino.0 >= self.lower.current_first();
+        if is_current { Ok(()) } else { Err(Error::Stale) }
+    }
+
     /// Gives an inode state of its own: what the lower tree says, to begin with.
     pub(crate) fn touch(&mut self, ino: Ino) -> Result<&mut Node> {
+        self.require_current(ino)?;
         if !self.nodes.contains_key(&ino) {
             let node = self.lower_node(ino)?;
             self.nodes.insert(ino, node);
@@ -273,6 +281,7 @@ impl Namespace {
         new: New<'_>,
         now: Timestamp,
     ) -> Result<Ino> {
+        self.require_current(dir)?;
         self.require_free(dir, name)?;
         let ino = Ino(self.next);
         let node = self.new_node(ino, dir, name, new, now)?;
@@ -365,6 +374,8 @@ impl Namespace {
         now: Timestamp,
     ) -> Result<()> {
         let file_type = self.type_of(ino)?;
+        self.require_current(ino)?;
+        self.require_current(dir)?;
         self.require_free(dir, name)?;
         if file_type == FileType::Directory {
             return Err(Error::NotPermitted);
@@ -391,6 +402,7 @@ impl Namespace {
         what: Remove,
         now: Timestamp,
     ) -> Result<Option<Ino>> {
+        self.require_current(dir)?;
         self.require_directory(dir)?;
         let (ino, file_type) = self.find(dir, name)?.ok_or(Error::NotFound)?;
         match (what, file_type) {
@@ -445,6 +457,8 @@ impl Namespace {
         replace: Replace,
         now: Timestamp,
     ) -> Result<Option<Ino>> {
+        self.require_current(from.0)?;
+        self.require_current(to.0)?;
         let Some(moves) = self.check_rename(from, to, replace)? else {
             return Ok(None);
         };

@@ -20,7 +20,7 @@ use crate::api::{
     Result, SetAttr, Statfs, Timestamp, Vfs, XattrMode,
 };
 use crate::cell::{FileCell, Source};
-use crate::journal::Record;
+use crate::journal::{Header, Record};
 use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
 use crate::store::{Payloads, Store, Upper};
@@ -41,10 +41,11 @@ mod reset;
 mod sync;
 
 pub use commit::{Changes, Commit, CommitError, LeaveOut};
-pub(crate) use compact::write_anew;
+pub(crate) use compact::{NewJournal, write_anew};
 pub use file::OpenFile;
 use leftovers::LastLook;
 pub use leftovers::Leftovers;
+use open::NUMBERING;
 pub use open::{OpenError, StackIdentity, UpperFiles};
 use replacing::Replacing;
 use reset::Offered;
@@ -103,6 +104,8 @@ pub struct View {
     namespace: RwLock<Namespace, { rank::NAMESPACE }>,
     store: Store,
     clock: Arc<dyn Clock>,
+    /// The runtime has ended, and its files may belong to another view: nothing is changed any more.
+    closed: AtomicBool,
     /// Changes are accepted. Writing back what was written before is always accepted.
     editable: AtomicBool,
     pins: Pins,
@@ -132,6 +135,19 @@ struct Stack {
     base: Vec<Digest>,
     base_len: u64,
     committed: Vec<Digest>,
+}
+
+impl Stack {
+    /// The head of a journal on it; `first`: the number of position 0.
+    fn header(&self, first: u64) -> Header {
+        Header {
+            numbering: NUMBERING,
+            base: self.base.clone(),
+            first,
+            base_len: self.base_len,
+            committed: self.committed.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for View {
@@ -164,6 +180,7 @@ impl View {
             recording: RwLock::default(),
             namespace: RwLock::new(namespace),
             store,
+            closed: AtomicBool::new(false),
             clock,
             pins: Pins::default(),
             writers: Mutex::default(),
@@ -219,6 +236,30 @@ impl View {
         self.namespace.read().path(ino)
     }
 
+    /// Ends all change, also of what is still open, before somebody else uses the scratch area.
+    pub fn close(&self) {
+        let _changing = self.changing.lock();
+        let _recording = self.recording.write();
+        let _syncing = self.syncing.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        if let Ok(upper) = self.store.upper() {
+            upper.journal.close();
+        }
+    }
+
+    /// Begins to change something, which a compaction and the end of the view wait for.
+    fn begin_change(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let recording = self.recording.read();
+        if self.closed.load(Ordering::Relaxed) { Err(Error::Stale) } else { Ok(recording) }
+    }
+
+    /// As [`View::begin_change`], of the content of a file.
+    fn begin_change_of(&self, ino: Ino) -> Result<RwLockReadGuard<'_, ()>> {
+        let recording = self.begin_change()?;
+        self.namespace.read().require_current(ino)?;
+        Ok(recording)
+    }
+
     fn require_editable(&self) -> Result<&Upper> {
         let upper = self.store.upper()?;
         if !self.is_editable() {
@@ -257,7 +298,7 @@ impl View {
         change: impl FnOnce(&mut Namespace, Timestamp, &Upper) -> Result<T>,
     ) -> Result<(T, Result<()>)> {
         let upper = self.with_room(|| self.require_editable())?;
-        let _recording = self.recording.read();
+        let _recording = self.begin_change()?;
         let now = self.clock.now();
         let done = change(&mut self.namespace.write(), now, upper)?;
         Ok((done, upper.journal.flush()))

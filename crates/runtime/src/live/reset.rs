@@ -109,10 +109,14 @@ impl LiveRuntime {
         state.stack = LiveStack::new(stack.clone(), base);
         state.unstored.clear();
         // Journal before record: the next start finds the stack there and mends the record.
-        self.update(state, |record| {
+        let noted = self.update(state, |record| {
             record.set_stack(&stack);
             record.config.mount_points = mount_points;
-        })?;
+        });
+        // The view has changed: whoever looks at it must see that all the same.
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the record of the runtime {} is mended by the next start", self.name);
+        }
         Ok(report)
     }
 

@@ -91,7 +91,7 @@ pub(crate) fn checked_end(offset: u64, len: u64) -> Result<u64> {
 
 impl Content {
     /// No layer lacks this content, as far as the cell knows.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         matches!(self.source, Source::Payload(_))
     }
 

@@ -160,6 +160,32 @@ pub(crate) struct EntryRecord {
 }
 
 impl Record {
+    /// The inode, or the directory, that a change is about.
+    pub(crate) fn subject(&self) -> Option<u64> {
+        match self {
+            Self::Create { dir: ino, .. }
+            | Self::Link { ino, .. }
+            | Self::Remove { dir: ino, .. }
+            | Self::Rename { from_dir: ino, .. }
+            | Self::Attributes { ino, .. }
+            | Self::Xattr { ino, .. }
+            | Self::Content { ino, .. }
+            | Self::Extent { ino, .. }
+            | Self::Truncate { ino, .. }
+            | Self::Synced { ino }
+            | Self::Changed { ino }
+            | Self::Restore { ino, .. }
+            | Self::LeftOut { ino } => Some(*ino),
+            Self::Header(_)
+            | Self::Opened { .. }
+            | Self::Sealed { .. }
+            | Self::Committed { .. }
+            | Self::Unchanged { .. }
+            | Self::Node(_)
+            | Self::Counters { .. } => None,
+        }
+    }
+
     /// A sync has to wait for it. Times alone may be lost: the scratch file has its own.
     pub(super) fn must_survive(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
-use crate::cell::FileCell;
+use crate::cell::{Content, FileCell};
 use crate::journal::Record;
 use crate::namespace::AttrChange;
 
@@ -25,7 +25,7 @@ impl View {
         } else {
             self.require_editable()?
         };
-        let _recording = self.recording.read();
+        let _recording = self.begin_change_of(ino)?;
         if only_dates && self.date_written(ino, set)? {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl View {
             let namespace = self.namespace.read();
             (namespace.cell(ino)?, Held::one(self, ino))
         };
-        if size == 0 && cell.with(|content| content.size > 0 && content.is_safe()) {
+        if size == 0 && cell.with(Content::has_something_to_lose) {
             self.replacing.add(Arc::clone(&cell));
         }
         self.content_done(&cell, cell.truncate(&self.store, size, now))
@@ -118,7 +118,7 @@ impl View {
         }
         // This is part of a write, which is accepted even after edit mode went off.
         let upper = self.store.upper()?;
-        let _recording = self.recording.read();
+        let _recording = self.begin_change_of(ino)?;
         let change = AttrChange {
             perm: Some(perm),
             ctime: Some(self.clock.now()),

@@ -3,17 +3,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::api::{FileType, Ino, Result};
 use crate::cell::Content;
 use crate::journal::{
-    BodyRecord, EntryRecord, Header, Journal, NodeRecord, Record, SpecialKind, TargetRecord,
+    BodyRecord, EntryRecord, Journal, NodeRecord, Record, SpecialKind, TargetRecord,
 };
 use crate::namespace::{Body, Namespace, Node, Target};
 use crate::store::Upper;
 
-use super::open::{NUMBERING, boot_id};
+use super::open::boot_id;
 use super::{Stack, View};
 
 /// A journal below this many bytes is not worth rewriting: it replays in a fraction of a second.
@@ -26,19 +26,23 @@ const BYTES_PER_NODE: u64 = 256;
 /// How much longer than its compacted form a journal may grow.
 const HISTORY_FACTOR: u64 = 8;
 
+/// How much longer than what the last compaction made of it a journal may grow in any case.
+const COMPACTED_FACTOR: u64 = 2;
+
 impl View {
     /// Puts a reopened view in order: files that a repository shares since a crash in the middle of
     /// a commit become its own again, and a long history is compacted.
     pub(super) fn tidy(&self, rebooted: bool) -> Result<()> {
         let upper = self.store.upper()?;
-        self.unshare(upper)?;
         // After a restart of the machine what was not synced has been given up; the journal must
-        // say so before anything new is added to it.
+        // say so before anything new is added to it, the present boot included: a start that gets no
+        // further must not make the next one believe what this one did not.
         if rebooted {
             self.compact()?;
         } else {
             self.compact_if_long()?;
         }
+        self.unshare(upper)?;
         upper.journal.flush()
     }
 
@@ -53,6 +57,7 @@ impl View {
         for cell in cells {
             if cell.with(|content| content.stored.is_some_and(|stored| stored.shared)) {
                 cell.unshare(upper)?;
+                self.needs_sync(&cell);
             }
         }
         Ok(())
@@ -66,27 +71,20 @@ impl View {
         // Nothing is recorded between the snapshot and the exchange of the files.
         let _recording = self.recording.write();
         self.sync_all()?;
-        let namespace = self.namespace.write();
-        self.replace_journal(&namespace, &stack, upper)
-    }
-
-    /// Lets the journal say the present state. The caller holds `recording`.
-    pub(super) fn replace_journal(
-        &self,
-        namespace: &Namespace,
-        stack: &Stack,
-        upper: &Upper,
-    ) -> Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        upper.journal.replace(&dir.join("journal"), &snapshot(namespace, stack, upper))
+        // Who only looks goes on while it is written.
+        let records = snapshot(&self.namespace.read(), &stack, upper);
+        upper.journal.replace(&dir.join("journal"), &records)
     }
 
     /// Compacts a journal that is mostly history. Called now and then while the view lives.
     pub fn compact_if_long(&self) -> Result<bool> {
         let Ok(upper) = self.store.upper() else { return Ok(false) };
         let nodes = self.namespace.read().node_count() as u64;
-        let history = upper.journal.len();
-        if history <= COMPACT_MIN.max(HISTORY_FACTOR * nodes * BYTES_PER_NODE) {
+        let by_nodes = HISTORY_FACTOR * nodes * BYTES_PER_NODE;
+        // What long listings and attributes take in the compacted form, too, is no history.
+        let by_form = COMPACTED_FACTOR * upper.journal.compacted_len();
+        if upper.journal.len() <= COMPACT_MIN.max(by_nodes).max(by_form) {
             return Ok(false);
         }
         self.compact()?;
@@ -98,13 +96,7 @@ impl View {
 fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> {
     let (generation, committed) = namespace.generations();
     let mut records = vec![
-        Record::Header(Header {
-            numbering: NUMBERING,
-            base: stack.base.clone(),
-            first: namespace.lower().current_first(),
-            base_len: stack.base_len,
-            committed: stack.committed.clone(),
-        }),
+        Record::Header(stack.header(namespace.lower().current_first())),
         Record::Opened { boot: boot_id() },
     ];
     // Files without a name that somebody holds are among them: more may be recorded of their content.
@@ -192,22 +184,40 @@ fn special_kind(file_type: FileType) -> SpecialKind {
     }
 }
 
-/// Writes a journal beside the old one and puts it in its place; durable before it counts.
-pub(crate) fn write_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
+/// A new journal in its place.
+pub(crate) struct NewJournal {
+    pub(crate) file: File,
+    pub(crate) len: u64,
+    /// Whether it stays in its place when the power goes.
+    pub(crate) durable: io::Result<()>,
+}
+
+/// What a new journal is called while it is written.
+pub(super) fn new_name(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Writes a journal anew and puts it in the place of the one at `path`, which is whole until then.
+///
+/// # Errors
+/// When the old one is still there; nothing is left of the new one.
+pub(crate) fn write_anew(path: &Path, records: &[Record]) -> io::Result<NewJournal> {
     let bytes = Journal::encode(records);
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&bytes)?;
+    let new = new_name(path);
+    // First what may fail for want of a descriptor.
+    let dir = path.parent().map(File::open).transpose()?;
+    let file = write_new(&new, &bytes)
+        .and_then(|file| std::fs::rename(&new, path).map(|()| file))
+        .inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+    let durable = dir.as_ref().map_or(Ok(()), spfs_sys::files::sync_all);
+    Ok(NewJournal { file, len: bytes.len() as u64, durable })
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
     spfs_sys::files::sync_all(&file)?;
-    std::fs::rename(&new, path)?;
-    if let Some(dir) = path.parent() {
-        spfs_sys::files::sync_all(&File::open(dir)?)?;
-    }
-    Ok((file, bytes.len() as u64))
+    Ok(file)
 }

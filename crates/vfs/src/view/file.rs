@@ -49,7 +49,7 @@ impl OpenFile {
         if !self.view.is_editable() {
             return Err(Error::ReadOnly);
         }
-        let _recording = self.view.recording.read();
+        let _recording = self.view.begin_change_of(self.cell.ino)?;
         let upper = self.view.store.upper()?;
         if self.view.gives_back(&self.cell, (offset, len), how, upper) {
             return upper.journal.flush();
@@ -109,7 +109,7 @@ impl File for OpenFile {
             if kill_privileges {
                 self.view.kill_privileges(self.cell.ino)?;
             }
-            let _recording = self.view.recording.read();
+            let _recording = self.view.begin_change_of(self.cell.ino)?;
             let now = self.view.clock.now();
             self.finish_write(self.cell.write(&self.view.store, offset, data, now))
         })
@@ -122,7 +122,7 @@ impl File for OpenFile {
         self.view.with_room(|| {
             self.require_write()?;
             let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
-            let _recording = self.view.recording.read();
+            let _recording = self.view.begin_change_of(self.cell.ino)?;
             self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
         })
     }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use spfs_model::{Digest, MergedTree};
 
-use crate::api::Ino;
+use crate::api::{FileType, Ino};
 use crate::journal::{self, Damage, Header, Journal, JournalFile, LogFile, Record};
 use crate::lower::Lower;
 use crate::namespace::Namespace;
 use crate::scratch::{DirScratch, Scratch};
 use crate::store::{Payloads, Store, Upper};
 
+use super::compact::new_name;
 use super::replay::{Replayed, replay};
 use super::{Stack, View, ViewOptions};
 
@@ -112,6 +113,16 @@ impl UpperFiles {
 }
 
 impl View {
+    /// Remembers the cells that a sync has something to do for.
+    fn note_unsynced(&self) {
+        let namespace = self.namespace.read();
+        let files = namespace.nodes().filter(|(_, node)| node.file_type() == FileType::Regular);
+        let cells = files.filter_map(|(ino, _)| namespace.cell(ino).ok());
+        let unsynced: Vec<_> = cells.filter(|cell| cell.has_to_sync()).collect();
+        drop(namespace);
+        unsynced.iter().for_each(|cell| self.needs_sync(cell));
+    }
+
     /// Tells which layers the scratch area in `dir` stands on; `None` when there is none yet.
     /// Its view must be opened with the merged tree of exactly these base layers.
     pub fn recorded_stack(dir: &Path) -> Result<Option<StackIdentity>, OpenError> {
@@ -176,12 +187,15 @@ impl View {
         let stack =
             Stack { base: header.base, base_len: header.base_len, committed: replayed.committed };
         let reopened = replayed.count > 0;
-        if reopened {
+        if reopened && !replayed.rebooted {
             upper.record(&Record::Opened { boot });
         }
         let store = Store::new(payloads, Some(upper));
         let view = Self::assemble(replayed.namespace, store, options.clock, dir, stack);
+        // Of a compaction that was cut off.
+        drop(fs::remove_file(new_name(&files.journal)));
         if reopened {
+            view.note_unsynced();
             view.tidy(replayed.rebooted).map_err(|error| OpenError::Io {
                 doing: "tidy",
                 path: files.journal.clone(),

@@ -6,7 +6,7 @@ use std::io;
 use spfs_model::{Digest, Name, NameBuf};
 
 use crate::api::{Error, FileType, Ino, New, NewKind, Remove, Replace, Result, Timestamp};
-use crate::cell::Source;
+use crate::cell::{FileCell, Source, Unsynced};
 use crate::extents::Extents;
 use crate::journal::{
     BodyRecord, ContentRecord, CreateKind, NodeRecord, Record, SpecialKind, TargetRecord,
@@ -101,6 +101,10 @@ impl Replay {
     }
 
     fn apply(&mut self, record: Record) -> Result<()> {
+        // What came in while the stack was being exchanged is of files that are no more.
+        if record.subject().is_some_and(|ino| self.namespace.require_current(Ino(ino)).is_err()) {
+            return Ok(());
+        }
         match record {
             Record::Header(header) => self.committed = header.committed,
             Record::Opened { boot } => self.boot = Some(boot),
@@ -329,6 +333,26 @@ impl Replay {
     /// Brings a file's content in line with what is on the disk.
     fn settle_content(&self, ino: Ino, scratch: &dyn Scratch, rebooted: bool) -> io::Result<()> {
         let Ok(cell) = self.namespace.cell(ino) else { return Ok(()) };
+        self.settle_source(ino, &cell, scratch, rebooted)?;
+        if !rebooted {
+            // The machine runs on: what no sync has covered is still to be synced.
+            let synced = self.synced.get(&ino);
+            cell.with_mut(|content| {
+                let in_scratch = content.source.scratch_id().is_some();
+                let source = !content.is_clean() && synced != Some(&content.record());
+                content.unsynced = Unsynced { data: in_scratch, times: in_scratch, source };
+            });
+        }
+        Ok(())
+    }
+
+    fn settle_source(
+        &self,
+        ino: Ino,
+        cell: &FileCell,
+        scratch: &dyn Scratch,
+        rebooted: bool,
+    ) -> io::Result<()> {
         if rebooted {
             let recorded = cell.with(crate::cell::Content::record);
             if let Some(content) = self.trusted(ino, &recorded, scratch) {

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use spfs_model::{Digest, MergedTree, NameBuf, Stack};
+use spfs_model::{Digest, MergedTree, NameBuf};
 
 use crate::api::{Cookie, Error, Ino, Result};
 use crate::journal::Record;
 use crate::namespace::Namespace;
 use crate::scratch::ScratchId;
+use crate::store::Upper;
 
-use super::View;
+use super::open::boot_id;
+use super::{Stack, View};
 
 mod in_place;
 mod walk;
@@ -69,7 +71,7 @@ impl ResetReport {
 impl View {
     /// Puts paths back to what `stack` has: the current one, that is the base and what was committed
     /// on it. Paths are relative to the root; the empty path means everything.
-    pub fn reset(&self, paths: &[Vec<u8>], stack: &Stack<'_>) -> Result<ResetReport> {
+    pub fn reset(&self, paths: &[Vec<u8>], stack: &spfs_model::Stack<'_>) -> Result<ResetReport> {
         self.reset_rest(paths, stack, &GivenBack::default())
     }
 
@@ -80,7 +82,7 @@ impl View {
     pub fn reset_rest(
         &self,
         paths: &[Vec<u8>],
-        stack: &Stack<'_>,
+        stack: &spfs_model::Stack<'_>,
         given_back: &GivenBack,
     ) -> Result<ResetReport> {
         let upper = self.require_editable()?;
@@ -93,6 +95,7 @@ impl View {
             let mut reset = Reset::new(&mut namespace, upper, stack, now, given_back);
             let failed = reset.paths(paths);
             let mut done = reset.end();
+            done.report.invalidate = gone_or_elsewhere(&done);
             done.report.failed = failed.err();
             if everything && done.report.failed.is_none() {
                 let generation = namespace.seal();
@@ -138,14 +141,18 @@ impl View {
             .filter_map(|cell| cell.with(|content| content.source.scratch_id()))
             .collect();
         list_root(&namespace, &mut report)?;
-        namespace.exchange_lower(Arc::clone(&tree));
+        let after =
+            Stack { base: base.to_vec(), base_len: tree.len() as u64, committed: Vec::new() };
+        // First what may fail: until then everything is as it was.
+        if let Some(dir) = &self.dir {
+            let records = begin_anew(&namespace, &after, upper);
+            upper.journal.replace(&dir.join("journal"), &records)?;
+        }
+        namespace.exchange_lower(tree);
+        *stack = after;
+        self.unsynced.lock().clear();
         list_root(&namespace, &mut report)?;
         report.invalidate.push(Invalidation::Inode(Ino::ROOT));
-        stack.base = base.to_vec();
-        stack.base_len = tree.len() as u64;
-        stack.committed.clear();
-        self.unsynced.lock().clear();
-        self.replace_journal(&namespace, &stack, upper)?;
         drop(namespace);
         for id in scratch {
             upper.remove(id);
@@ -153,6 +160,40 @@ impl View {
         report.restored = report.invalidate.len();
         Ok(report)
     }
+}
+
+/// What the kernel must forget of names that were taken away. Only of what is gone for good may it hear
+/// that it was removed: it takes the last name from that, and from a directory all that is in it, for as long as
+/// somebody holds it, although it may have come back or have another name.
+fn gone_or_elsewhere(done: &Done) -> Vec<Invalidation> {
+    let mut told = Vec::with_capacity(done.report.invalidate.len());
+    for invalidation in &done.report.invalidate {
+        match invalidation {
+            Invalidation::Removed { dir, child, name } if !done.orphans.contains(child) => {
+                told.push(Invalidation::Entry { dir: *dir, name: name.clone() });
+                told.push(Invalidation::Inode(*child));
+            }
+            other => told.push(other.clone()),
+        }
+    }
+    told
+}
+
+/// The journal of a view that stands on another stack and has no changes; the numbers of that stack are
+/// the next ones ([`Namespace::exchange_lower`]).
+fn begin_anew(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> {
+    let (generation, _) = namespace.generations();
+    let first = namespace.next();
+    vec![
+        Record::Header(stack.header(first)),
+        Record::Opened { boot: boot_id() },
+        Record::Counters {
+            next_ino: first + stack.base_len,
+            next_scratch: upper.next_id(),
+            generation: generation + 1,
+            committed: generation,
+        },
+    ]
 }
 
 fn list_root(namespace: &Namespace, report: &mut ResetReport) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::api::{Error, Ino, Result};
 use crate::cell::FileCell;
 use crate::store::Upper;
+use crate::sync::atomic::Ordering;
 
 use super::View;
 
@@ -77,11 +78,13 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(false);
         };
-        if self.unsynced.lock().is_empty() && !upper.journal.is_behind() {
+        let idle = self.unsynced.lock().is_empty() && !upper.journal.is_behind();
+        // A file that was removed while somebody had it open is doomed long after its name is gone.
+        if self.closed.load(Ordering::Relaxed) || (idle && !upper.has_doomed()) {
             return Ok(false);
         }
         self.sync_all()?;
-        Ok(true)
+        Ok(!idle)
     }
 }
 
