@@ -239,10 +239,14 @@ fn after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Vec<u8> {
 
 /// What is there after the power went at the end of `work`.
 fn image_after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Image {
+    image_after(seed, &|subject| work(subject.view()))
+}
+
+fn image_after(seed: u64, work: &dyn Fn(&mut ViewSubject)) -> Image {
     let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
     let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
-    let subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
-    work(subject.view());
+    let mut subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
+    work(&mut subject);
     let dir = memory_directory().expect("tests can make directories");
     disk.fail(&mut Rng::new(seed), subject.dir(), dir.path()).expect("the disk works");
     let journal = dir.path().join("journal");
@@ -264,6 +268,25 @@ fn write(view: &Arc<View>, path: &str, content: &[u8]) {
 fn sync(view: &Arc<View>, path: &str) {
     let file = view.open_path(path, Access::Read).expect("the disk works");
     file.sync().expect("the disk works");
+}
+
+#[test]
+fn regression_what_was_written_before_the_daemon_was_killed_is_synced_by_the_next() {
+    for seed in 0..20 {
+        let image = image_after(seed, &|subject| {
+            write(subject.view(), "file", b"changed");
+            write(subject.view(), "new", b"new");
+            subject.restart().expect("it opens again");
+            if seed % 2 == 0 {
+                subject.view().sync().expect("the disk works");
+            } else {
+                sync(subject.view(), "file");
+                sync(subject.view(), "new");
+            }
+        });
+        assert_eq!(holds(&image, "file").as_deref(), Some(&b"changed"[..]));
+        assert_eq!(holds(&image, "new").as_deref(), Some(&b"new"[..]));
+    }
 }
 
 #[test]
