@@ -223,6 +223,9 @@ fn take_digest(rest: &mut &[u8], field: &'static str) -> Result<Digest, TagError
 /// What is wrong with a tag record.
 #[derive(Debug, thiserror::Error)]
 pub enum TagError {
+    /// There is a file and no record in it.
+    #[error("the tag file is empty")]
+    Empty,
     /// The stream ends within a record.
     #[error("the tag stream is cut off in the field {field}")]
     Truncated {

@@ -7,8 +7,10 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use spfs_sys::lock::Lock;
 use spfs_sys::publish::{Draft, Durability};
 
 use self::unpacked::Unpacked;
@@ -67,6 +69,12 @@ impl Version {
     }
 }
 
+/// How long the folder of an archive may be locked by others, who do so for an instant.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long to wait between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Paths, sizes and times of all files below a folder, sorted.
 type Content = Vec<(PathBuf, u64, (i64, i64))>;
 
@@ -98,16 +106,45 @@ impl TarRepository {
         Self { repository: self.repository.with_namespace(namespace), ..self }
     }
 
-    fn pack(&self, content: &Content) -> io::Result<()> {
+    fn require_unchanged(&self, state: &State) -> Result<()> {
+        match Version::of(&self.path)? == state.archive {
+            true => Ok(()),
+            false => Err(RepoError::ArchiveChanged { path: self.path.clone() }),
+        }
+    }
+
+    fn parent(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Keeps others of this program from replacing an archive in the same folder, for as long as it takes
+    /// to look and rename. `None` where folders cannot be locked.
+    fn lock_folder(&self) -> Result<Option<Lock>> {
+        let started = Instant::now();
+        loop {
+            let folder = File::open(self.parent()).at("open", self.parent())?;
+            match Lock::try_exclusive(folder) {
+                Ok(Some(lock)) => return Ok(Some(lock)),
+                Ok(None) if started.elapsed() < LOCK_WAIT_MAX => std::thread::sleep(LOCK_PAUSE),
+                Ok(None) => {
+                    let held = io::Error::new(io::ErrorKind::TimedOut, "somebody holds its lock");
+                    return Err(RepoError::io("lock", self.parent(), held));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    fn pack(&self, content: &Content) -> io::Result<Draft> {
         let mode = fs::metadata(&self.path).map_or(0o644, |found| found.permissions().mode());
-        let draft = Draft::create_in(self.path.parent().unwrap_or(Path::new("/")))?;
+        let draft = Draft::create_in(self.parent())?;
         let mut builder = tar::Builder::new(BufWriter::with_capacity(BUFFER_BYTES, draft.file()));
         // Folders too: an empty repository is one.
         builder.append_dir_all("", self.folder.repository())?;
         tracing::debug!(files = content.len(), "packed {}", self.path.display());
         builder.into_inner()?.flush()?;
         draft.set_mode(mode & 0o7777)?;
-        draft.replace(&self.path, Durability::Now)
+        Ok(draft)
     }
 }
 
@@ -126,10 +163,12 @@ impl Over for TarRepository {
         if content == state.content && state.archive.is_some() {
             return Ok(());
         }
-        if Version::of(&self.path)? != state.archive {
-            return Err(RepoError::ArchiveChanged { path: self.path.clone() });
-        }
-        self.pack(&content).at("write", &self.path)?;
+        // Before the work of packing, and again when nobody else can come between.
+        self.require_unchanged(&state)?;
+        let draft = self.pack(&content).at("write", &self.path)?;
+        let _lock = self.lock_folder()?;
+        self.require_unchanged(&state)?;
+        draft.replace(&self.path, Durability::Now).at("write", &self.path)?;
         *state = State { archive: Version::of(&self.path)?, content };
         Ok(())
     }

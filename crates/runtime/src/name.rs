@@ -48,6 +48,9 @@ impl FromStr for RuntimeName {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             return refuse("only letters, digits, '-', '_' and '.' are allowed");
         }
+        if name.starts_with('-') {
+            return refuse("it begins with '-', like an option");
+        }
         if name.bytes().all(|b| b == b'.') {
             return refuse("it consists of dots");
         }

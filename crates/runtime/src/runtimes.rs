@@ -134,7 +134,9 @@ impl Runtimes {
         }
         let name = new.name.clone().unwrap_or_else(RuntimeName::random);
         let folder = self.folder(&name);
-        if self.has(&name)? {
+        // A runtime of this name may be just ending.
+        let is_free = in_a_moment(|| Ok((!self.is_ending(&name)?).then_some(())))?.is_some();
+        if !is_free || self.has(&name)? {
             return Err(RuntimeError::Exists { name });
         }
         let Some(lock) = folder.create_locked()? else {
@@ -153,6 +155,18 @@ impl Runtimes {
             drop(folder.remove(lock));
         }
         record
+    }
+
+    /// Whether there is a runtime of this name that leaves nothing behind and is served: it may be gone in a moment.
+    fn is_ending(&self, name: &RuntimeName) -> Result<bool, RuntimeError> {
+        if !self.has(name)? {
+            return Ok(false);
+        }
+        match self.read(name) {
+            Ok(record) => Ok(!record.config.durable && record.is_ours()),
+            // It has ended since, or says nothing that could be waited for.
+            Err(_) => Ok(false),
+        }
     }
 
     fn new_record(

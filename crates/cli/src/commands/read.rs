@@ -28,8 +28,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let sources = repositories::sources(context, self.repo.remote.as_deref())?;
-        if let Some(payload) = self.blob(&sources)? {
-            return print(&sources, &payload, context);
+        if let Some((payload, size)) = self.blob(&sources)? {
+            return print(&sources, &payload, size, context);
         }
         let Some(path) = &self.path else {
             let error = format!("{} is not a blob: which file of it is meant?", self.reference);
@@ -44,11 +44,11 @@ impl Args {
         if node.kind == NodeKind::Directory {
             return Err(CliError::failed(format!("{path} is a directory")));
         }
-        print(&environment.sources, &node.object, context)
+        print(&environment.sources, &node.object, node.size, context)
     }
 
-    /// The payload, when the reference is that of a blob.
-    fn blob(&self, sources: &Sources) -> Result<Option<Digest>> {
+    /// The payload and its size, when the reference is that of a blob.
+    fn blob(&self, sources: &Sources) -> Result<Option<(Digest, u64)>> {
         let single = match self.reference.parse() {
             Ok(EnvSpec(items)) => {
                 matches!(&*items, [item] if !matches!(item, EnvItem::SpecFile(_)))
@@ -59,14 +59,24 @@ impl Args {
             return Ok(None);
         }
         match sources.object(&sources.find(&self.reference)?)? {
-            Object::Blob { payload, .. } => Ok(Some(payload)),
+            Object::Blob { payload, size } => Ok(Some((payload, size))),
             _ => Ok(None),
         }
     }
 }
 
-fn print(sources: &Sources, payload: &Digest, context: &mut Context) -> Result<ExitCode> {
+fn print(
+    sources: &Sources,
+    payload: &Digest,
+    size: u64,
+    context: &mut Context,
+) -> Result<ExitCode> {
     let mut file = sources.payload(payload)?;
-    io::copy(&mut file, &mut context.out).map_err(CliError::writing_output)?;
+    let printed = io::copy(&mut file, &mut context.out).map_err(CliError::writing_output)?;
+    if printed != size {
+        let error = format!("payload {payload} is damaged: it has {printed} bytes, not {size}");
+        return Err(CliError::failed(error)
+            .hint("'spfs check --pull REPO' fetches it again from a repository that has it"));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -33,6 +33,14 @@ impl Args {
         let spec: TagSpec = self.tag.parse()?;
         // `tag~0` names the newest version expressly, though it reads like the tag alone.
         let has_version = self.tag.rsplit('/').next().is_some_and(|name| name.contains('~'));
+        if has_version && (self.all || self.latest) {
+            let flag = if self.all { "--all" } else { "--latest" };
+            let error = CliError::usage(format!(
+                "{flag} and a version, {}, are not to be combined",
+                self.tag
+            ));
+            return Err(error.hint(format!("'spfs untag {}' removes that version alone", self.tag)));
+        }
         if !(self.all || self.latest || has_version) {
             let error = CliError::failed(format!("which versions of {spec} are to be removed?"));
             return Err(

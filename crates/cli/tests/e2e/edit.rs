@@ -424,3 +424,44 @@ fn on_linux_files_of_macos_are_files_like_all_others() {
         both.fails_with(2, &["--keep-macos-files"]);
     });
 }
+
+/// What was moved away and is put back by a reset, while somebody is inside of it.
+const MOVED: &str = r#"
+cd /spfs
+mv dir moved
+exec 5< moved/inner
+(cd moved; spfs reset 2> /dev/null; /bin/pwd)
+ls -A dir
+echo new > dir/new
+ls -A dir
+cat <&5
+exec 5<&-
+rm -r dir
+spfs reset 2> /dev/null
+ls -A dir
+"#;
+
+#[test]
+fn a_directory_that_is_put_back_while_somebody_is_in_it_is_alive() {
+    as_each_user(|world| {
+        let files: &[(&str, &str)] = &[("dir/inner", "inside\n"), ("file", "file\n")];
+        let dir = world.directory("base", files);
+        world.spfs(["commit", "--path"]).arg(&dir).args(["-t", "base"]).succeeds();
+        let mut session = world.session(["--edit", "base"]);
+        let said = session.ok(MOVED);
+        assert_eq!(said, "/spfs/dir\ninner\ninner\nnew\ninside\ninner\n");
+        session.end();
+    });
+}
+
+#[test]
+fn a_file_whose_other_name_was_reset_can_be_linked_again() {
+    as_each_user(|world| {
+        let dir = world.directory("base", &[("file", "file\n")]);
+        world.spfs(["commit", "--path"]).arg(&dir).args(["-t", "base"]).succeeds();
+        let mut session = world.session(["--edit", "base"]);
+        let links = "cd /spfs; ln file other; spfs reset 2> /dev/null; stat -c %h file; ln file again; stat -c %h file";
+        assert_eq!(session.ok(links), "1\n2\n");
+        session.end();
+    });
+}

@@ -132,3 +132,29 @@ fn a_fallback_repairs_its_folder_by_reading() {
     let read = world.spfs(["read", "-r"]).arg(&near).args([digest.trim(), "f"]);
     assert_eq!(read.succeeds().stdout, "far\n");
 }
+
+#[test]
+fn of_two_pushes_to_one_archive_none_is_lost_without_a_word() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        let dir = world.directory(name, &[("file", name)]);
+        world.spfs(["commit", "--path"]).arg(&dir).args(["-t", name]).succeeds();
+    }
+    for round in 0..6 {
+        let archive = format!("tar:{}", world.path(&format!("{round}.tar")).display());
+        let push = |name: &str| world.spfs(["push", name, "--to", &archive]).run();
+        let (one, two) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| push("one"));
+            let two = push("two");
+            (one.join().unwrap(), two)
+        });
+        let there = world.spfs(["tags", "-r", &archive]).succeeds().stdout;
+        for (name, pushed) in [("one", one), ("two", two)] {
+            let is_there = there.lines().any(|line| line == name);
+            assert_eq!(pushed.code == 0, is_there, "{name}: {pushed:?}, {there}");
+            if !is_there {
+                assert!(pushed.stderr.contains("changed by somebody else"), "{pushed:?}");
+            }
+        }
+    }
+}

@@ -234,3 +234,28 @@ fn other_users_cannot_look_into_a_runtime() {
     assert_eq!(mode & 0o777, 0o700);
     session.end();
 }
+
+#[test]
+fn the_name_of_a_runtime_is_free_and_its_changes_can_be_exported_as_soon_as_it_has_ended() {
+    as_each_user(|world| {
+        for round in 0..6 {
+            world.spfs(["run", "--runtime-name", "job", "-", "--", "true"]).succeeds();
+            let kept = format!("kept{round}");
+            let run = ["run", "--keep-runtime", "--runtime-name", &kept, "--edit", "-", "--"];
+            world.spfs(run).args(["sh", "-c", "echo x > /spfs/file"]).succeeds();
+            let saved = world.path(&format!("work/saved{round}"));
+            world.spfs(["runtime", "export", &kept]).arg(&saved).succeeds();
+            assert_eq!(std::fs::read_to_string(saved.join("file")).unwrap(), "x\n");
+            world.spfs(["runtime", "rm", "--remove-durable", &kept]).succeeds();
+        }
+        world.settle();
+    });
+}
+
+#[test]
+fn a_name_like_an_option_is_refused() {
+    let world = World::new();
+    let run = world.spfs(["run", "--runtime-name=-x", "-", "--", "true"]);
+    run.fails_with(2, &["-x", "begins with '-'"]);
+    assert_eq!(world.runtimes(), Vec::<String>::new());
+}

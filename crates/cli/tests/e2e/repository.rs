@@ -207,6 +207,9 @@ fn versions_of_a_tag_are_kept_shown_and_removed_one_by_one() {
     assert!(log.lines().all(|line| line.ends_with(" +00:00")), "{log}");
 
     world.spfs(["untag", "many"]).fails_with(1, &["--all", "--latest", "many~0"]);
+    for flag in ["--all", "--latest"] {
+        world.spfs(["untag", flag, "many~1"]).fails_with(2, &[flag, "many~1"]);
+    }
     world.spfs(["untag", "many~1"]).succeeds();
     assert_eq!(world.digest_of("many~1"), first);
     let outcome = world.spfs(["untag", "many", "--latest"]).succeeds();
@@ -387,4 +390,48 @@ fn a_commit_shows_its_progress_on_a_terminal_and_nowhere_else() {
         script.env("TERM", "xterm").env("SPFS_STORAGE_ROOT", world.path("other")).succeeds();
     assert!(shown.stdout.contains("2000 files "), "{shown:#?}");
     assert!(shown.stdout.contains("created digest="), "{shown:#?}");
+}
+
+#[test]
+fn a_tag_file_that_a_crash_left_empty_is_told_and_keeps_clean_from_guessing() {
+    let world = World::new();
+    let dir = world.directory("tools", TOOLS);
+    for tag in ["my/tools", "other"] {
+        world.spfs(["commit", "--path"]).arg(&dir).args(["-t", tag]).succeeds();
+    }
+    std::fs::write(world.storage().join("tags/my/tools.tag"), b"").unwrap();
+    let told = "my/tools.tag is damaged";
+    let checked = world.spfs(["check"]).run();
+    assert_eq!(checked.code, 1);
+    assert!(checked.stdout.contains("tag my/tools is damaged"), "{checked:?}");
+    world.spfs(["clean", "-y"]).fails_with(1, &[told]);
+    world.spfs(["log", "my/tools"]).fails_with(1, &[told, "untag --all"]);
+    for flag in ["--target", "--json"] {
+        let outcome = world.spfs(["tags", flag]).run();
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.stdout.contains("other") && outcome.stderr.contains(told), "{outcome:?}");
+    }
+    world.spfs(["untag", "--all", "my/tools"]).succeeds();
+    world.spfs(["check"]).succeeds();
+}
+
+#[test]
+fn content_that_is_not_as_long_as_it_should_be_is_not_printed_as_if_it_were() {
+    let world = World::new();
+    let dir = world.directory("tools", TOOLS);
+    world.spfs(["commit", "--path"]).arg(&dir).args(["-t", "tools"]).succeeds();
+    let payloads = world.storage().join("payloads");
+    for folder in std::fs::read_dir(payloads).unwrap() {
+        for payload in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = payload.unwrap().path();
+            if std::fs::read(&path).unwrap() == b"data\n" {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                std::fs::set_permissions(&path, mode).unwrap();
+                std::fs::write(&path, b"da").unwrap();
+            }
+        }
+    }
+    world
+        .spfs(["read", "tools", "lib/data.txt"])
+        .fails_with(1, &["is damaged: it has 2 bytes, not 5", "check --pull"]);
 }

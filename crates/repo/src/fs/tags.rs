@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
-use spfs_model::{Digest, Tag, TagName, TagStream};
+use spfs_model::{Digest, Tag, TagError, TagName, TagStream};
 use spfs_sys::publish;
 
 use super::tag_lock::TagLock;
@@ -278,6 +278,10 @@ fn read(path: &Path) -> Result<TagStream> {
         Err(error) => return Err(RepoError::io("read", path, error)),
     };
     let damaged = |source| RepoError::DamagedTag { path: path.to_owned(), source };
+    if bytes.is_empty() {
+        // What a crash leaves of a file that was not synced; a tag without versions has no file.
+        return Err(damaged(TagError::Empty));
+    }
     TagStream::decode(&bytes).map_err(damaged)
 }
 

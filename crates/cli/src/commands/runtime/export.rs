@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use spfs_runtime::control::{ExportOptions, Exported};
 use spfs_runtime::{RuntimeName, Runtimes};
-use spfs_service::Client;
+use spfs_service::{Client, ClientError};
 
 use super::super::enter::MOUNTPOINT;
 use super::super::tree::shown_path;
@@ -48,11 +48,14 @@ impl Args {
         }
         let options = ExportOptions { directory, changes_only: self.changes };
         let folder = runtimes.folder(&self.name);
-        let exported = if folder.exists() && folder.is_locked()? {
-            let client = Client::connect(&folder.socket())?;
-            client.for_runtime(self.name.as_str()).export(&options)?
-        } else {
-            runtimes.export(&self.name, &options)?
+        let served = folder.exists() && folder.is_locked()?;
+        let exported = match served.then(|| Client::connect(&folder.socket())) {
+            Some(Ok(client)) => client.for_runtime(self.name.as_str()).export(&options)?,
+            // It is just ending: nobody listens any more, and the lock is about to be given back.
+            Some(Err(ClientError::NotServed { .. })) | None => {
+                runtimes.export(&self.name, &options)?
+            }
+            Some(Err(error)) => return Err(error.into()),
         };
         self.tell(&exported, context)?;
         let is_complete = exported.skipped.is_empty() && exported.damage.is_none();
