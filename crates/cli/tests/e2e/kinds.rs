@@ -141,7 +141,7 @@ fn of_two_pushes_to_one_archive_none_is_lost_without_a_word() {
         world.spfs(["commit", "--path"]).arg(&dir).args(["-t", name]).succeeds();
     }
     for round in 0..6 {
-        let archive = format!("tar:{}", world.path(&format!("{round}.tar")).display());
+        let archive = format!("tar:{}", world.path(format!("{round}.tar")).display());
         let push = |name: &str| world.spfs(["push", name, "--to", &archive]).run();
         let (one, two) = std::thread::scope(|scope| {
             let one = scope.spawn(|| push("one"));

@@ -243,7 +243,7 @@ fn the_name_of_a_runtime_is_free_and_its_changes_can_be_exported_as_soon_as_it_h
             let kept = format!("kept{round}");
             let run = ["run", "--keep-runtime", "--runtime-name", &kept, "--edit", "-", "--"];
             world.spfs(run).args(["sh", "-c", "echo x > /spfs/file"]).succeeds();
-            let saved = world.path(&format!("work/saved{round}"));
+            let saved = world.path(format!("work/saved{round}"));
             world.spfs(["runtime", "export", &kept]).arg(&saved).succeeds();
             assert_eq!(std::fs::read_to_string(saved.join("file")).unwrap(), "x\n");
             world.spfs(["runtime", "rm", "--remove-durable", &kept]).succeeds();
