@@ -25,7 +25,7 @@ pub(crate) fn of(error: &Error) -> Errno {
         Error::NoSuchAddress => Errno::ENXIO,
         Error::NotSupported => Errno::EOPNOTSUPP,
         Error::Stale => Errno::ESTALE,
-        Error::Payload { .. } | Error::Scratch { .. } => Errno::EIO,
+        Error::Lost | Error::Payload { .. } | Error::Scratch { .. } => Errno::EIO,
     }
 }
 

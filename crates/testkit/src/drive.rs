@@ -125,6 +125,7 @@ pub fn error_name(error: &Error) -> &'static str {
         Error::NoSuchAddress => "NoSuchAddress",
         Error::NotSupported => "NotSupported",
         Error::Stale => "Stale",
+        Error::Lost => "Lost",
         Error::Payload { .. } => "Payload",
         Error::Scratch { .. } => "Scratch",
     }

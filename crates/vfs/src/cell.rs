@@ -70,6 +70,9 @@ pub(crate) struct Content {
     /// The file is new, and no completed sync knows another content of it: after a power loss it
     /// keeps what is there, with or without a [`Record::Synced`].
     pub(crate) nothing_older: bool,
+    /// Bytes that were collected for this file could not be written: no layer may hold it as if it were
+    /// whole.
+    pub(crate) lost: bool,
     /// The scratch file may be longer than `size`, after a write beyond the end that failed. It is
     /// cut off before anything else is done with that file.
     pub(crate) torn: bool,
@@ -257,6 +260,11 @@ impl FileCell {
         Ok(())
     }
 
+    /// What a kernel had collected could not be written, and it has dropped it.
+    pub(crate) fn note_lost(&self) {
+        self.content.write().lost = true;
+    }
+
     /// Whether the content counts after a power loss as soon as it and its names are durable.
     pub(crate) fn has_nothing_older(&self) -> bool {
         self.content.read().nothing_older
@@ -316,6 +324,7 @@ impl Content {
             departures: 0,
             departures_marked: 0,
             nothing_older: false,
+            lost: false,
             torn: false,
         }
     }

@@ -89,3 +89,20 @@ fn a_full_volume_has_room_again_as_soon_as_something_was_removed() {
     assert_eq!(view.read_file("small").unwrap(), b"small");
     assert_eq!(scratch_files(&subject), 1);
 }
+
+#[test]
+fn a_file_that_lost_collected_bytes_is_not_committed_as_if_it_were_whole() {
+    let faults = Arc::new(Faults::default());
+    let layer = TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+    let mut subject = ViewSubject::with_faults(BaseStack::new(&[layer]), Ticks::default(), &faults);
+    subject.view().write_file("new", b"new").unwrap();
+    let file = subject.view().open_path("new", Access::Write).unwrap();
+    faults.fail_next("write a scratch file", ErrorKind::StorageFull);
+    assert!(matches!(file.write_back(3, b" and more"), Err(Error::NoSpace)));
+    drop(file);
+    let refused = subject.commit_all().unwrap_err();
+    assert!(refused.contains("/new") && refused.contains("Lost"), "{refused}");
+    // Written anew it is whole.
+    subject.view().write_file("new", b"new and more").unwrap();
+    subject.commit_all().unwrap();
+}

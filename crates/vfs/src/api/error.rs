@@ -34,6 +34,12 @@ pub enum Error {
     /// EDQUOT
     #[error("disk quota exceeded for scratch data")]
     QuotaExceeded,
+    /// EIO: the kernel took bytes from a program and could not hand them on. Who wrote them was told at
+    /// close(2) or fsync(2), or not at all if it did not look.
+    #[error(
+        "bytes that were written to it are lost, since the volume of the scratch area was full or failing; write it anew or remove it"
+    )]
+    Lost,
     /// EINVAL
     #[error("invalid argument")]
     Invalid,

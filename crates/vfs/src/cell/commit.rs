@@ -73,6 +73,9 @@ impl FileCell {
             self.with_mut(|content| content.mend(upper))?;
         }
         let content = self.content.upgradable_read();
+        if content.lost {
+            return Err(Error::Lost);
+        }
         let size = content.size;
         if let Some(digest) = content.known_digest() {
             return Ok((digest, size));

@@ -267,6 +267,7 @@ impl Content {
 
     fn truncate_to_nothing(&mut self, ino: Ino, store: &Store) -> Result<()> {
         let upper = store.upper()?;
+        self.lost = false;
         let shared = self.stored.take().is_some_and(|stored| stored.shared);
         // What a sync has made safe stays on the disk until the journal, there, says otherwise.
         let is_safe = self.is_safe();

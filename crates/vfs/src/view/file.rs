@@ -119,12 +119,13 @@ impl File for OpenFile {
         if data.is_empty() {
             return Ok(());
         }
-        self.view.with_room(|| {
+        let written = self.view.with_room(|| {
             self.require_write()?;
             let mtime = self.view.namespace.read().attr_of_names(self.cell.ino)?.mtime;
             let _recording = self.view.begin_change_of(self.cell.ino)?;
             self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
-        })
+        });
+        written.inspect_err(|_| self.cell.note_lost())
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
