@@ -80,7 +80,7 @@ pub(crate) struct User {
 pub(crate) struct Storage {
     /// Where it lies.
     pub(crate) root: PathBuf,
-    /// Accepted and unused: nothing is rendered.
+    /// Whether `render` may link payloads of other users into what it makes.
     pub(crate) allow_payload_sharing_between_users: bool,
     /// The namespace that tags are read from and written to.
     pub(crate) tag_namespace: Option<String>,
@@ -244,7 +244,7 @@ impl Default for OverlayFsOptions {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Fuse {
-    /// Threads that answer the kernel.
+    /// Accepted and unused: threads are started as requests wait.
     pub(crate) worker_threads: usize,
     /// Accepted and unused.
     pub(crate) max_blocking_threads: usize,

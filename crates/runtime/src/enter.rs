@@ -9,7 +9,7 @@
 //! was executed for nothing else.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -177,9 +177,7 @@ pub fn join(plan: &JoinPlan) -> Result<Infallible, EnterError> {
     let cwd = std::env::current_dir();
     mount::join_namespaces(plan.pid, Some(&plan.namespace))?;
     // The other namespace begins at its root; the same folder may be missing there.
-    if !cwd.is_ok_and(|cwd| std::env::set_current_dir(cwd).is_ok()) {
-        drop(std::env::set_current_dir("/"));
-    }
+    stand_in(&plan.startup.mountpoint, cwd.ok().as_deref());
     let suffix = format!("-{}", std::process::id());
     Ok(plan.startup.prepare(&suffix)?.execute()?)
 }
@@ -228,8 +226,22 @@ fn leave_outer_runtime(mountpoint: &Path) -> Result<(), MountError> {
 /// A process that stands below the mount point stands in what was there before, the empty folder
 /// or the runtime around: it goes to the same place in the new mount.
 fn move_into(mountpoint: &Path, cwd: Option<&Path>) {
-    let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(mountpoint)) else { return };
-    if std::env::set_current_dir(cwd).is_err() {
+    if cwd.is_some_and(|cwd| cwd.starts_with(mountpoint)) {
+        stand_in(mountpoint, cwd);
+    }
+}
+
+/// Goes to a folder; where it is missing, to the root of the runtime, and says so: a command that
+/// means the folder it is started in must not do its work at the root of the machine.
+fn stand_in(mountpoint: &Path, cwd: Option<&Path>) {
+    if cwd.is_some_and(|cwd| std::env::set_current_dir(cwd).is_ok()) {
+        return;
+    }
+    let missing = cwd.unwrap_or(Path::new("the folder this was started in"));
+    let (missing, place) = (missing.display(), mountpoint.display());
+    // Nothing is logged here: what follows is the command. Nobody may be reading, either.
+    let _ = writeln!(io::stderr(), " WARN {missing} is not there: standing in {place}");
+    if std::env::set_current_dir(mountpoint).is_err() {
         // The root always exists.
         drop(std::env::set_current_dir("/"));
     }

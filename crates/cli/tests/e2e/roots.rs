@@ -1,6 +1,6 @@
 //! With and without a directory `/spfs` on the machine.
 
-use crate::harness::{Root, User, World, is_root, mounts_work, own_mounts};
+use crate::harness::{Root, User, World, as_each_user, is_root, mounts_work, own_mounts};
 
 /// Worlds of each user below roots that root can put together.
 fn each_root(body: impl Fn(&World)) {
@@ -64,5 +64,16 @@ fn edit_mode_is_switched_whatever_the_root_looks_like() {
         let script = "touch /spfs/x; spfs edit --off && ! touch /spfs/y && spfs edit && touch /spfs/z && ls /spfs";
         let run = world.spfs(["run", "-", "--", "sh", "-c", script]);
         assert_eq!(run.succeeds().stdout, "x\nz\n");
+    });
+}
+
+#[test]
+fn a_folder_that_is_missing_in_the_new_view_is_told_and_its_root_takes_its_place() {
+    as_each_user(|world| {
+        let script = "mkdir /spfs/only; cd /spfs/only; spfs run - -- pwd";
+        let outcome = world.spfs(["run", "--edit", "-", "--", "sh", "-c", script]).succeeds();
+        assert_eq!(outcome.stdout, "/spfs\n");
+        assert!(outcome.stderr.contains("/spfs/only is not there"), "{outcome:?}");
+        world.settle();
     });
 }
