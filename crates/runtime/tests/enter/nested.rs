@@ -12,7 +12,7 @@ use crate::daemon::{Place, Runtime, Start, ended, everywhere};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_runtime_in_a_runtime_hides_it_until_it_ends", || everywhere(hides)),
-    ("the_inner_runtime_finds_the_same_directory_or_the_root", || everywhere(directory)),
+    ("the_inner_runtime_finds_the_same_directory_or_stands_in_its_root", || everywhere(directory)),
     ("roots_inner_runtime_does_not_hold_the_outer_one", lets_go),
     ("what_the_kernel_holds_fast_is_covered", || everywhere(held_fast)),
 ];
@@ -81,8 +81,8 @@ fn directory(who: As, place: Place) {
     let mountpoint = outer.mountpoint();
     for (from, there, shows) in [
         ("both", format!("{mountpoint}/both"), "name"),
-        // The inner runtime has no such directory.
-        ("only-outer", "/".to_owned(), "usr"),
+        // The inner runtime has no such directory: its root takes its place.
+        ("only-outer", mountpoint.to_owned(), "only-inner"),
     ] {
         let started = start(
             &outer,
