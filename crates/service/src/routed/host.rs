@@ -330,7 +330,9 @@ impl Host for RoutedHost {
     }
 
     fn shutdown(&self, force: bool) -> Result<(), Failure> {
-        let views = self.all();
+        let mut views = self.all();
+        // One whose last process has ended is about to go by itself.
+        views.retain(|view| self.router.members(view.id) > 0);
         if !force && !views.is_empty() {
             let names: Vec<&str> = views.iter().map(|view| view.live.name().as_str()).collect();
             let text = format!("processes are using {}", names.join(", "));
