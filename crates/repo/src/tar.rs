@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use spfs_sys::lock::Lock;
@@ -72,9 +72,6 @@ impl Version {
 /// How long the folder of an archive may be locked by others, who do so for an instant.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How long to wait between two attempts.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
 /// Paths, sizes and times of all files below a folder, sorted.
 type Content = Vec<(PathBuf, u64, (i64, i64))>;
 
@@ -120,18 +117,14 @@ impl TarRepository {
     /// Keeps others of this program from replacing an archive in the same folder, for as long as it takes
     /// to look and rename. `None` where folders cannot be locked.
     fn lock_folder(&self) -> Result<Option<Lock>> {
-        let started = Instant::now();
-        loop {
-            let folder = File::open(self.parent()).at("open", self.parent())?;
-            match Lock::try_exclusive(folder) {
-                Ok(Some(lock)) => return Ok(Some(lock)),
-                Ok(None) if started.elapsed() < LOCK_WAIT_MAX => std::thread::sleep(LOCK_PAUSE),
-                Ok(None) => {
-                    let held = io::Error::new(io::ErrorKind::TimedOut, "somebody holds its lock");
-                    return Err(RepoError::io("lock", self.parent(), held));
-                }
-                Err(_) => return Ok(None),
+        let folder = File::open(self.parent()).at("open", self.parent())?;
+        match Lock::exclusive_within(folder, LOCK_WAIT_MAX) {
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Ok(None) => {
+                let held = io::Error::new(io::ErrorKind::TimedOut, "somebody holds its lock");
+                Err(RepoError::io("lock", self.parent(), held))
             }
+            Err(_) => Ok(None),
         }
     }
 

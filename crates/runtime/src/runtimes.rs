@@ -134,9 +134,7 @@ impl Runtimes {
         }
         let name = new.name.clone().unwrap_or_else(RuntimeName::random);
         let folder = self.folder(&name);
-        // A runtime of this name may be just ending.
-        let is_free = in_a_moment(|| Ok((!self.is_ending(&name)?).then_some(())))?.is_some();
-        if !is_free || self.has(&name)? {
+        if self.has(&name)? && !self.goes_in_a_moment(&name)? {
             return Err(RuntimeError::Exists { name });
         }
         let Some(lock) = folder.create_locked()? else {
@@ -157,16 +155,16 @@ impl Runtimes {
         record
     }
 
-    /// Whether there is a runtime of this name that leaves nothing behind and is served: it may be gone in a moment.
-    fn is_ending(&self, name: &RuntimeName) -> Result<bool, RuntimeError> {
-        if !self.has(name)? {
-            return Ok(false);
-        }
-        match self.read(name) {
-            Ok(record) => Ok(!record.config.durable && record.is_ours()),
-            // It has ended since, or says nothing that could be waited for.
-            Err(_) => Ok(false),
-        }
+    /// Whether a runtime is gone after a moment: one that leaves nothing behind may be just ending.
+    fn goes_in_a_moment(&self, name: &RuntimeName) -> Result<bool, RuntimeError> {
+        let gone = in_a_moment(|| {
+            Ok(match self.read(name) {
+                Ok(record) if !record.config.durable && record.is_ours() => None,
+                Err(RuntimeError::Unknown { .. }) => Some(true),
+                Ok(_) | Err(_) => Some(false),
+            })
+        })?;
+        Ok(gone.unwrap_or(false))
     }
 
     fn new_record(

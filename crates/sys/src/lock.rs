@@ -8,9 +8,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
+
+/// Between two looks at whether a lock is free.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// An exclusive lock; dropping it lets go.
 #[derive(Debug)]
@@ -24,20 +28,24 @@ impl Lock {
     /// # Errors
     /// When the volume has no locks.
     pub fn try_exclusive(file: File) -> io::Result<Option<Self>> {
-        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(Some(Self { file })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Self::exclusive_within(file, Duration::ZERO)
     }
 
-    /// Waits until the lock is free and takes it.
+    /// Takes the lock as soon as it is free; `None` when it is not within `limit`.
     ///
     /// # Errors
     /// When the volume has no locks.
-    pub fn exclusive(file: File) -> io::Result<Self> {
-        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
-        Ok(Self { file })
+    pub fn exclusive_within(file: File, limit: Duration) -> io::Result<Option<Self>> {
+        let started = Instant::now();
+        loop {
+            match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+                Ok(()) => return Ok(Some(Self { file })),
+                // flock(2) can wait, but not for so long and no longer.
+                Err(Errno::WOULDBLOCK) if started.elapsed() < limit => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Returns the locked file.
@@ -132,14 +140,14 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let waiting = open(&path);
         let waiter = thread::spawn(move || {
-            let lock = Lock::exclusive(waiting).unwrap();
+            let lock = Lock::exclusive_within(waiting, Duration::from_secs(60)).unwrap();
             sender.send(()).unwrap();
             lock
         });
         assert!(receiver.try_recv().is_err(), "the lock was given twice");
         drop(first);
         receiver.recv().unwrap();
-        drop(waiter.join().unwrap());
+        assert!(waiter.join().unwrap().is_some());
     }
 
     #[test]

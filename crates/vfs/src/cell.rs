@@ -180,8 +180,7 @@ impl FileCell {
     /// file of its own carries it.
     pub(crate) fn date_written(&self, store: &Store, time: Timestamp) -> Result<bool> {
         let mut content = self.content.write();
-        let shared = content.stored.is_some_and(|stored| stored.shared);
-        if shared || content.source.scratch_id().is_none() {
+        if content.is_shared() || content.source.scratch_id().is_none() {
             return Ok(false);
         }
         content.stamp(store, time)?;
@@ -270,6 +269,11 @@ impl FileCell {
         self.content.read().nothing_older
     }
 
+    /// A repository shares the scratch file.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.content.read().is_shared()
+    }
+
     /// Makes a scratch file that a repository shares this runtime's own again.
     pub(crate) fn unshare(&self, upper: &Upper) -> Result<()> {
         let mut content = self.content.write();
@@ -341,6 +345,10 @@ impl Content {
     /// A power loss leaves what was there at the last sync, at least: not a file that is new.
     pub(crate) fn is_safe(&self) -> bool {
         !self.unsynced.and(self.in_sync).source
+    }
+
+    fn is_shared(&self) -> bool {
+        self.stored.is_some_and(|stored| stored.shared)
     }
 
     /// There are bytes that a sync has made safe, these or older ones.
@@ -440,7 +448,7 @@ impl Content {
     /// Lets the scratch file carry a modification time. One that a repository shares is left alone.
     fn stamp(&self, store: &Store, mtime: Timestamp) -> Result<()> {
         match self.source.scratch_id() {
-            Some(id) if !self.stored.is_some_and(|stored| stored.shared) => {
+            Some(id) if !self.is_shared() => {
                 let file = store.upper()?.file(id)?;
                 file.set_mtime((mtime.secs, mtime.nanos))
                     .map_err(|e| Error::scratch("set the time of a file", e))

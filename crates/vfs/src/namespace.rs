@@ -106,6 +106,14 @@ impl Namespace {
         self.nodes.iter().map(|(ino, node)| (*ino, node))
     }
 
+    /// The cells of the touched regular files.
+    pub(crate) fn touched_files(&self) -> impl Iterator<Item = &Arc<FileCell>> {
+        self.nodes.values().filter_map(|node| match &node.body {
+            Body::File { cell, .. } => Some(cell),
+            _ => None,
+        })
+    }
+
     /// The touched inodes with changes that no layer has yet.
     pub(crate) fn changed(&self) -> &BTreeSet<Ino> {
         &self.changed

@@ -317,6 +317,12 @@ impl View {
         change.map(drop)
     }
 
+    /// The cells of touched files of which something is so.
+    fn touched_files_that(&self, is_so: impl Fn(&FileCell) -> bool) -> Vec<Arc<FileCell>> {
+        let namespace = self.namespace.read();
+        namespace.touched_files().filter(|cell| is_so(cell)).map(Arc::clone).collect()
+    }
+
     /// Remembers that a sync has something to do for a cell.
     fn needs_sync(&self, cell: &Arc<FileCell>) {
         let mut unsynced = self.unsynced.lock();

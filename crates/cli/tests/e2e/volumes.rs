@@ -1,6 +1,6 @@
 //! What the first write to a large file costs on volumes that share blocks and on one that does not.
 
-use crate::harness::{World, is_root, mounts_work, own_mounts};
+use crate::harness::{Spfs, World, is_root, mounts_work, own_mounts};
 
 /// Size of the file that is changed; far more than a change of it may cost.
 const FILE_MIB: u64 = 64;
@@ -39,6 +39,17 @@ fn figure(output: &str, word: &str) -> u64 {
     line.trim().parse().expect(word)
 }
 
+/// A script that mounts a volume on the storage, in a mount namespace of its own.
+fn on_a_volume(world: &World, script: &str) -> Spfs {
+    std::fs::create_dir(world.storage()).unwrap();
+    world
+        .spfs(["--mount", "bash", "-c", script])
+        .program("unshare")
+        .env("WORLD", world.path("."))
+        .env("SPFS", world.program())
+        .env("SPFS_STORAGE_ROOT", world.storage())
+}
+
 fn change_on(kind: &str, options: &str) -> Option<[u64; 3]> {
     if !mounts_work() || !own_mounts("the storage is in a mount namespace of its own") {
         return None;
@@ -53,17 +64,11 @@ fn change_on(kind: &str, options: &str) -> Option<[u64; 3]> {
         return None;
     }
     world.directory("big", &[]);
-    std::fs::create_dir(world.storage()).unwrap();
-    let outcome = world
-        .spfs(["--mount", "bash", "-c", VOLUME])
-        .program("unshare")
+    let outcome = on_a_volume(&world, VOLUME)
         .env("KIND", kind)
         .env("OPTIONS", options)
         .env("MIB", FILE_MIB.to_string())
         .env("CHANGE", CHANGE)
-        .env("WORLD", world.path("."))
-        .env("SPFS", world.program())
-        .env("SPFS_STORAGE_ROOT", world.storage())
         .run();
     assert_eq!(outcome.code, 0, "{outcome:#?}");
     for when in ["before the commit", "while it runs on", "after the commit"] {
@@ -132,15 +137,7 @@ fn a_full_volume_stops_the_writer_alone_and_what_is_removed_makes_room_at_once()
     }
     let world = World::new();
     world.directory("small", &[("kept", "kept ")]);
-    std::fs::create_dir(world.storage()).unwrap();
-    let outcome = world
-        .spfs(["--mount", "bash", "-c", FULL])
-        .program("unshare")
-        .env("FILL", FILL)
-        .env("WORLD", world.path("."))
-        .env("SPFS", world.program())
-        .env("SPFS_STORAGE_ROOT", world.storage())
-        .run();
+    let outcome = on_a_volume(&world, FULL).env("FILL", FILL).run();
     assert_eq!(outcome.code, 0, "{outcome:#?}");
     for line in [
         "No space left on device",

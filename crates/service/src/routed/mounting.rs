@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spfs_fuse::RootMode;
 use spfs_model::MergedTree;
@@ -56,23 +56,15 @@ fn user(uid: u32) -> String {
 /// How long a service waits for another one that is starting beside it.
 const STARTING_MAX: Duration = Duration::from_secs(10);
 
-/// How long it waits between two looks.
-const STARTING_PAUSE: Duration = Duration::from_millis(20);
-
 /// Keeps other services from looking at a mount point, or taking away what is there, until this one
 /// has mounted on it. The folder above is what they lock: the mount point itself may be a dead mount.
 pub(super) fn claim(mountpoint: &Path) -> Result<Option<Lock>, RoutedError> {
-    let started = Instant::now();
     let above = mountpoint.parent().unwrap_or(mountpoint);
-    loop {
+    match File::open(above).and_then(|folder| Lock::exclusive_within(folder, STARTING_MAX)) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(RoutedError::Claimed { mountpoint: mountpoint.to_owned() }),
         // Where it cannot be locked, two that start in the same moment are not told apart.
-        let Ok(folder) = File::open(above) else { return Ok(None) };
-        match Lock::try_exclusive(folder) {
-            Ok(Some(lock)) => return Ok(Some(lock)),
-            Ok(None) if started.elapsed() < STARTING_MAX => std::thread::sleep(STARTING_PAUSE),
-            Ok(None) => return Err(RoutedError::Claimed { mountpoint: mountpoint.to_owned() }),
-            Err(_) => return Ok(None),
-        }
+        Err(_) => Ok(None),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
 use crate::cell::{Content, FileCell};
 use crate::journal::Record;
-use crate::namespace::AttrChange;
+use crate::namespace::{AttrChange, Namespace};
 
 use super::View;
 use super::commit::Held;
@@ -33,7 +33,7 @@ impl View {
         if let Some(size) = set.size {
             self.truncate(ino, size, now)?;
         }
-        let mut cell = self.cell_of_touched(ino)?;
+        let mut cell = touched_file(&self.namespace.read(), ino)?;
         let written = cell.as_ref().and_then(|cell| cell.written_at());
         let mut of_write = false;
         let mtime = {
@@ -72,26 +72,18 @@ impl View {
         if set.ctime != Some(time) {
             return Ok(false);
         }
-        let Some(cell) = self.cell_of_touched(ino)? else {
-            return Ok(false);
+        let cell = {
+            let namespace = self.namespace.read();
+            match touched_file(&namespace, ino)? {
+                Some(cell) if namespace.attr_of_names(ino)?.ctime <= time => cell,
+                _ => return Ok(false),
+            }
         };
-        if self.namespace.read().attr_of_names(ino)?.ctime > time {
-            return Ok(false);
-        }
         let dated = cell.date_written(&self.store, time)?;
         if dated {
             self.needs_sync(&cell);
         }
         Ok(dated)
-    }
-
-    /// The cell of a regular file that may have a scratch file.
-    fn cell_of_touched(&self, ino: Ino) -> Result<Option<Arc<FileCell>>> {
-        let namespace = self.namespace.read();
-        match namespace.type_of(ino)? {
-            FileType::Regular if namespace.node(ino).is_some() => namespace.cell(ino).map(Some),
-            _ => Ok(None),
-        }
     }
 
     fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<()> {
@@ -132,6 +124,14 @@ impl View {
         }
         drop(namespace);
         upper.journal.flush()
+    }
+}
+
+/// The cell of a regular file that may have a scratch file.
+fn touched_file(namespace: &Namespace, ino: Ino) -> Result<Option<Arc<FileCell>>> {
+    match namespace.type_of(ino)? {
+        FileType::Regular if namespace.node(ino).is_some() => namespace.cell(ino).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::api::{FileType, Ino, Result};
-use crate::cell::Content;
+use crate::cell::{Content, FileCell};
 use crate::journal::{
     BodyRecord, EntryRecord, Journal, NodeRecord, Record, SpecialKind, TargetRecord,
 };
@@ -47,18 +47,9 @@ impl View {
     }
 
     fn unshare(&self, upper: &Upper) -> Result<()> {
-        let namespace = self.namespace.read();
-        let cells: Vec<_> = namespace
-            .nodes()
-            .filter(|(_, node)| node.file_type() == FileType::Regular)
-            .filter_map(|(ino, _)| namespace.cell(ino).ok())
-            .collect();
-        drop(namespace);
-        for cell in cells {
-            if cell.with(|content| content.stored.is_some_and(|stored| stored.shared)) {
-                cell.unshare(upper)?;
-                self.needs_sync(&cell);
-            }
+        for cell in self.touched_files_that(FileCell::is_shared) {
+            cell.unshare(upper)?;
+            self.needs_sync(&cell);
         }
         Ok(())
     }

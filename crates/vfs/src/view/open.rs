@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use spfs_model::{Digest, MergedTree};
 
-use crate::api::{FileType, Ino};
+use crate::api::Ino;
+use crate::cell::FileCell;
 use crate::journal::{self, Damage, Header, Journal, JournalFile, LogFile, Record};
 use crate::lower::Lower;
 use crate::namespace::Namespace;
@@ -113,16 +114,6 @@ impl UpperFiles {
 }
 
 impl View {
-    /// Remembers the cells that a sync has something to do for.
-    fn note_unsynced(&self) {
-        let namespace = self.namespace.read();
-        let files = namespace.nodes().filter(|(_, node)| node.file_type() == FileType::Regular);
-        let cells = files.filter_map(|(ino, _)| namespace.cell(ino).ok());
-        let unsynced: Vec<_> = cells.filter(|cell| cell.has_to_sync()).collect();
-        drop(namespace);
-        unsynced.iter().for_each(|cell| self.needs_sync(cell));
-    }
-
     /// Tells which layers the scratch area in `dir` stands on; `None` when there is none yet.
     /// Its view must be opened with the merged tree of exactly these base layers.
     pub fn recorded_stack(dir: &Path) -> Result<Option<StackIdentity>, OpenError> {
@@ -195,7 +186,9 @@ impl View {
         // Of a compaction that was cut off.
         drop(fs::remove_file(new_name(&files.journal)));
         if reopened {
-            view.note_unsynced();
+            for cell in view.touched_files_that(FileCell::has_to_sync) {
+                view.needs_sync(&cell);
+            }
             view.tidy(replayed.rebooted).map_err(|error| OpenError::Io {
                 doing: "tidy",
                 path: files.journal.clone(),

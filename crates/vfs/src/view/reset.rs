@@ -95,7 +95,6 @@ impl View {
             let mut reset = Reset::new(&mut namespace, upper, stack, now, given_back);
             let failed = reset.paths(paths);
             let mut done = reset.end();
-            done.report.invalidate = gone_or_elsewhere(&done);
             done.report.failed = failed.err();
             if everything && done.report.failed.is_none() {
                 let generation = namespace.seal();
@@ -136,8 +135,7 @@ impl View {
         let mut namespace = self.namespace.write();
         let mut report = ResetReport::default();
         let scratch: Vec<ScratchId> = namespace
-            .nodes()
-            .filter_map(|(ino, _)| namespace.cell(ino).ok())
+            .touched_files()
             .filter_map(|cell| cell.with(|content| content.source.scratch_id()))
             .collect();
         list_root(&namespace, &mut report)?;
@@ -160,23 +158,6 @@ impl View {
         report.restored = report.invalidate.len();
         Ok(report)
     }
-}
-
-/// What the kernel must forget of names that were taken away. Only of what is gone for good may it hear
-/// that it was removed: it takes the last name from that, and from a directory all that is in it, for as long as
-/// somebody holds it, although it may have come back or have another name.
-fn gone_or_elsewhere(done: &Done) -> Vec<Invalidation> {
-    let mut told = Vec::with_capacity(done.report.invalidate.len());
-    for invalidation in &done.report.invalidate {
-        match invalidation {
-            Invalidation::Removed { dir, child, name } if !done.orphans.contains(child) => {
-                told.push(Invalidation::Entry { dir: *dir, name: name.clone() });
-                told.push(Invalidation::Inode(*child));
-            }
-            other => told.push(other.clone()),
-        }
-    }
-    told
 }
 
 /// The journal of a view that stands on another stack and has no changes; the numbers of that stack are

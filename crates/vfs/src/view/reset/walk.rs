@@ -63,6 +63,9 @@ impl<'a> Reset<'a> {
     /// What has come of it, also when a path has failed.
     pub(super) fn end(mut self) -> Done {
         self.done.report.steps += self.touched_above.map_or(0, |above| above.steps);
+        let told = std::mem::take(&mut self.done.report.invalidate);
+        let told = told.into_iter().flat_map(|one| gone_or_elsewhere(one, &self.done.orphans));
+        self.done.report.invalidate = told.collect();
         self.done
     }
 
@@ -395,6 +398,18 @@ impl<'a> Reset<'a> {
 
     fn tell(&mut self, invalidation: Invalidation) {
         self.done.report.invalidate.push(invalidation);
+    }
+}
+
+/// What the kernel must forget of a name that was taken away. Only of what is gone for good may it hear
+/// that it was removed: it takes the last name from that, and from a directory all that is in it, for as
+/// long as somebody holds it, although it may have come back or have another name.
+fn gone_or_elsewhere(one: Invalidation, gone: &BTreeSet<Ino>) -> Vec<Invalidation> {
+    match one {
+        Invalidation::Removed { dir, child, name } if !gone.contains(&child) => {
+            vec![Invalidation::Entry { dir, name }, Invalidation::Inode(child)]
+        }
+        other => vec![other],
     }
 }
 
