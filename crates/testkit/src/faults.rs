@@ -262,6 +262,11 @@ impl LogFile for FaultyLog {
         self.faults.call("sync the journal")?;
         self.inner.sync()
     }
+
+    fn write_again(&self, end: u64) -> io::Result<()> {
+        self.faults.call("write the journal again")?;
+        self.inner.write_again(end)
+    }
 }
 
 /// Payloads that may fail to open.

@@ -67,6 +67,22 @@ impl PowerDisk {
     }
 }
 
+impl PowerDisk {
+    /// As [`PowerDisk::fail`], where nothing is there that was not synced.
+    pub fn fail_with_the_least(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let state = self.state.lock();
+        let journal = fs::read(from.join("journal"))?;
+        fs::write(to.join("journal"), &journal[..state.journal.min(journal.len())])?;
+        let scratch = to.join("scratch");
+        fs::create_dir(&scratch)?;
+        for id in &state.named {
+            let content = state.synced.get(id).map(Vec::as_slice).unwrap_or_default();
+            fs::write(scratch.join(id.to_string()), content)?;
+        }
+        Ok(())
+    }
+}
+
 /// Anything from what was synced to everything, perhaps with a tail that was never written.
 fn torn_journal(rng: &mut Rng, journal: &[u8], synced: usize) -> Vec<u8> {
     let synced = synced.min(journal.len());
@@ -252,6 +268,10 @@ impl LogFile for PowerLog {
         let len = self.inner.0.metadata()?.len();
         self.disk.state.lock().journal = usize::try_from(len).unwrap_or(usize::MAX);
         Ok(())
+    }
+
+    fn write_again(&self, end: u64) -> io::Result<()> {
+        self.inner.write_again(end)
     }
 }
 

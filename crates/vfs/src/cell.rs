@@ -17,7 +17,7 @@ use spfs_model::Digest;
 use crate::api::{Error, Ino, Result, Timestamp};
 use crate::extents::Extents;
 use crate::journal::{ContentRecord, Record};
-use crate::scratch::{ScratchFile, ScratchId, ScratchStat};
+use crate::scratch::{ScratchFile, ScratchId, ScratchStat, write_again};
 use crate::store::{Store, Upper};
 use crate::sync::{Mutex, RwLock, rank};
 
@@ -70,6 +70,8 @@ pub(crate) struct Content {
     /// The file is new, and no completed sync knows another content of it: after a power loss it
     /// keeps what is there, with or without a [`Record::Synced`].
     pub(crate) nothing_older: bool,
+    /// A sync of the scratch file has failed: its bytes must be written again.
+    pub(crate) sync_failed: bool,
     /// Bytes that were collected for this file could not be written: no layer may hold it as if it were
     /// whole.
     pub(crate) lost: bool,
@@ -158,6 +160,21 @@ impl FileCell {
         self.content.read().written_at
     }
 
+    /// The same, unless somebody is writing now.
+    pub(crate) fn written_before(&self) -> Option<Timestamp> {
+        self.content.try_read()?.written_at
+    }
+
+    /// Lets a scratch file that a repository has dated carry the file's own time again; `mtime` is what it is
+    /// but for undated writes.
+    pub(crate) fn date_shared(&self, store: &Store, mtime: Timestamp) -> Result<()> {
+        let content = self.content.write();
+        if content.is_shared() {
+            content.stamp_in_any_case(store, content.written_at.unwrap_or(mtime))?;
+        }
+        Ok(())
+    }
+
     /// The modification time has been set: what the daemon saw before counts no more. `of_write`:
     /// it is that of an undated write, and a later one goes on counting. Returns whether a sync has
     /// something to do.
@@ -243,12 +260,14 @@ impl FileCell {
         content.mend(upper)?;
         // Who syncs the whole volume may not be done with it yet.
         let unsynced = content.unsynced.and(content.in_sync);
-        if let Some(id) = content.source.scratch_id() {
-            let synced = match unsynced {
-                Unsynced { times: true, .. } => upper.file(id)?.sync_all(),
-                Unsynced { data: true, .. } => upper.file(id)?.sync_data(),
-                _ => Ok(()),
-            };
+        if let Some(id) = content.source.scratch_id()
+            && (unsynced.times || unsynced.data)
+        {
+            let file = upper.file(id)?;
+            let again = if content.sync_failed { write_again(&*file) } else { Ok(()) };
+            let sync = || if unsynced.times { file.sync_all() } else { file.sync_data() };
+            let synced = again.and_then(|()| sync());
+            content.sync_failed = synced.is_err();
             synced.map_err(|e| Error::scratch("sync a file", e))?;
         }
         if unsynced.source {
@@ -300,6 +319,9 @@ impl FileCell {
     pub(crate) fn begin_sync(&self, upper: &Upper) -> Result<Unsynced> {
         let mut content = self.content.write();
         content.mend(upper)?;
+        if let Some(id) = content.source.scratch_id().filter(|_| content.sync_failed) {
+            write_again(&*upper.file(id)?).map_err(|e| Error::scratch("write a file again", e))?;
+        }
         content.in_sync = std::mem::take(&mut content.unsynced);
         Ok(content.in_sync)
     }
@@ -308,6 +330,8 @@ impl FileCell {
     /// changed again meanwhile is left to the next sync.
     pub(crate) fn end_sync(&self, upper: &Upper, synced: Unsynced) {
         let mut content = self.content.write();
+        // But for a sync of this file alone that has failed meanwhile.
+        content.sync_failed &= content.in_sync == Unsynced::default();
         content.in_sync = Unsynced::default();
         if synced.source && !content.unsynced.source {
             content.record_synced(self.ino, upper);
@@ -328,6 +352,7 @@ impl Content {
             departures: 0,
             departures_marked: 0,
             nothing_older: false,
+            sync_failed: false,
             lost: false,
             torn: false,
         }
@@ -447,14 +472,13 @@ impl Content {
 
     /// Lets the scratch file carry a modification time. One that a repository shares is left alone.
     fn stamp(&self, store: &Store, mtime: Timestamp) -> Result<()> {
-        match self.source.scratch_id() {
-            Some(id) if !self.is_shared() => {
-                let file = store.upper()?.file(id)?;
-                file.set_mtime((mtime.secs, mtime.nanos))
-                    .map_err(|e| Error::scratch("set the time of a file", e))
-            }
-            _ => Ok(()),
-        }
+        if self.is_shared() { Ok(()) } else { self.stamp_in_any_case(store, mtime) }
+    }
+
+    fn stamp_in_any_case(&self, store: &Store, mtime: Timestamp) -> Result<()> {
+        let Some(id) = self.source.scratch_id() else { return Ok(()) };
+        let stamped = store.upper()?.file(id)?.set_mtime((mtime.secs, mtime.nanos));
+        stamped.map_err(|e| Error::scratch("set the time of a file", e))
     }
 
     /// Cuts off what the scratch file has behind the end.

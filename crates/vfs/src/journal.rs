@@ -60,7 +60,16 @@ pub(crate) struct Journal {
     needed: AtomicU64,
     /// Bytes after the last compaction.
     compacted: AtomicU64,
-    synced: Mutex<u64, { rank::JOURNAL_SYNCED }>,
+    synced: Mutex<Synced, { rank::JOURNAL_SYNCED }>,
+}
+
+/// How much of the journal is durable.
+#[derive(Debug, Default)]
+struct Synced {
+    /// Bytes from the beginning.
+    end: u64,
+    /// A sync has failed: what comes after `end` must be written again.
+    failed: bool,
 }
 
 /// Frames in their order, not yet written.
@@ -118,7 +127,7 @@ impl Journal {
             reserved: AtomicU64::new(end),
             needed: AtomicU64::new(0),
             compacted: AtomicU64::new(0),
-            synced: Mutex::new(0),
+            synced: Mutex::default(),
         }
     }
 
@@ -145,7 +154,7 @@ impl Journal {
         self.reserved.store(end, Ordering::Relaxed);
         self.needed.store(0, Ordering::Relaxed);
         self.compacted.store(end, Ordering::Relaxed);
-        *synced = end;
+        *synced = Synced { end, failed: false };
         durable.map_err(|e| Error::scratch("sync the folder of the journal", e))
     }
 
@@ -230,7 +239,7 @@ impl Journal {
 
     /// Tells whether a sync would do something.
     pub(crate) fn is_behind(&self) -> bool {
-        *self.synced.lock() < self.needed.load(Ordering::Relaxed)
+        self.synced.lock().end < self.needed.load(Ordering::Relaxed)
     }
 
     /// How much of what was appended so far must survive.
@@ -256,7 +265,7 @@ impl Journal {
     /// Makes what was appended up to `needed`, and has been flushed since, durable.
     pub(crate) fn sync_to(&self, needed: u64) -> Result<()> {
         let mut synced = self.synced.lock();
-        if *synced >= needed {
+        if synced.end >= needed {
             return Ok(());
         }
         // Who waited for the lock meanwhile finds its records covered by this sync.
@@ -264,8 +273,11 @@ impl Journal {
             let tail = self.tail.lock();
             (Arc::clone(&tail.file), tail.end)
         };
-        file.sync().map_err(|e| Error::scratch("sync the journal", e))?;
-        *synced = covered;
+        let again = if synced.failed { file.write_again(covered) } else { Ok(()) };
+        let done = again.and_then(|()| file.sync());
+        synced.failed = done.is_err();
+        done.map_err(|e| Error::scratch("sync the journal", e))?;
+        synced.end = covered;
         Ok(())
     }
 }

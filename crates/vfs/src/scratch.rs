@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -219,6 +220,45 @@ impl ScratchFile for DirScratchFile {
     fn sync_all(&self) -> io::Result<()> {
         spfs_sys::files::sync_all(&self.file)
     }
+}
+
+/// How many bytes are written again at a time.
+const AGAIN_BYTES: usize = 1 << 20;
+
+/// Writes to a file what it holds. After a sync that failed, the system may take what it could not write for
+/// written (ext4 and XFS on Linux do): only bytes that were written since are tried again by the next one.
+pub(crate) fn write_again(file: &dyn ScratchFile) -> io::Result<()> {
+    let stat = file.stat()?;
+    let mut at = 0;
+    while let Some(start) = file.seek_data(at)? {
+        at = file.seek_hole(start)?.unwrap_or(stat.len);
+        write_range_again(
+            start..at,
+            |buf, at| file.read_at(buf, at),
+            |data, at| file.write_all_at(data, at),
+        )?;
+    }
+    file.set_mtime(stat.mtime)
+}
+
+/// Writes what `read` finds in a range to the same place.
+pub(crate) fn write_range_again(
+    range: Range<u64>,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    write: impl Fn(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; AGAIN_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(AGAIN_BYTES as u64) as usize;
+        let read = read(&mut bytes[..len], at)?;
+        if read == 0 {
+            break;
+        }
+        write(&bytes[..read], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// Reads until `buf` is full or the file ends.

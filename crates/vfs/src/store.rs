@@ -25,10 +25,6 @@ pub trait Payloads: Send + Sync {
 /// hardened systems allow, and the daemon raises a lower soft limit.
 const OPEN_FILES_MAX: usize = 2048;
 
-/// How many scratch files a sync of one file removes itself, so that a disk which is full gets room; the
-/// rest is left to the periodic sync. Somebody waits for it, and each costs as much as a request.
-const REMOVED_AT_ONCE: usize = 1;
-
 /// Bytes and their durability.
 pub(crate) struct Store {
     payloads: Arc<dyn Payloads>,
@@ -131,18 +127,27 @@ impl Upper {
         self.doomed.lock().push(id);
     }
 
-    /// Makes the journal durable. What it needed before is removed, as far as that is quickly
-    /// done; [`Upper::remove_some`] does the rest.
+    /// Makes the journal durable.
     pub(crate) fn sync_journal(&self) -> Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        let doomed = std::mem::take(&mut *self.doomed.lock());
-        if let Err(error) = self.journal.sync() {
-            self.doomed.lock().extend(doomed);
-            return Err(error);
-        }
-        self.removable.lock().extend(doomed);
-        self.remove_some(REMOVED_AT_ONCE);
-        Ok(())
+        self.journal.sync()
+    }
+
+    /// What the journal does not need any more once it is synced; to be given to [`Upper::release`]
+    /// then, or back to [`Upper::doom`].
+    pub(crate) fn take_doomed(&self) -> Vec<ScratchId> {
+        std::mem::take(&mut *self.doomed.lock())
+    }
+
+    /// These are to be removed after a sync of the journal.
+    pub(crate) fn doom(&self, ids: Vec<ScratchId>) {
+        self.doomed.lock().extend(ids);
+    }
+
+    /// The journal does not need these since its last sync: [`Upper::remove_some`] removes them when there is
+    /// time, or no room.
+    pub(crate) fn release(&self, ids: Vec<ScratchId>) {
+        self.removable.lock().extend(ids);
     }
 
     /// How often the journal was synced.

@@ -47,7 +47,7 @@ use leftovers::LastLook;
 pub use leftovers::Leftovers;
 use open::NUMBERING;
 pub use open::{OpenError, StackIdentity, UpperFiles};
-use replacing::Replacing;
+use replacing::{LATE_MAX, Replacing, replacing_file};
 use reset::Offered;
 pub use reset::{GivenBack, Invalidation, Offer, Offers, ResetReport, WHOLE_FILE};
 pub use sync::SYNC_PERIOD;
@@ -388,6 +388,38 @@ impl View {
         }
     }
 
+    /// Renames, unless a file whose bytes are not safe would take the place of another while the journal is
+    /// being synced: returns that file.
+    fn try_rename(
+        &self,
+        from: (Ino, Name<'_>),
+        to: (Ino, Name<'_>),
+        replace: Replace,
+        in_any_case: bool,
+    ) -> Result<Option<Arc<FileCell>>> {
+        let mut late = None;
+        self.change_names(|namespace, time, upper| {
+            if let Some(cell) = replacing_file(namespace, from, to, replace)?
+                && !self.replacing.add(&cell)
+                && !in_any_case
+            {
+                late = Some(cell);
+                return Ok(None);
+            }
+            let orphan = namespace.rename(from, to, replace, time)?;
+            upper.record(&Record::Rename {
+                from_dir: from.0.0,
+                from_name: from.1.as_bytes().to_vec(),
+                to_dir: to.0.0,
+                to_name: to.1.as_bytes().to_vec(),
+                exchange: replace == Replace::Exchange,
+                time,
+            });
+            Ok(orphan)
+        })?;
+        Ok(late)
+    }
+
     fn create_inode(&self, dir: Ino, name: Name<'_>, new: New<'_>) -> Result<Ino> {
         self.change(|namespace, time, upper| {
             let ino = namespace.create(dir, name, new, time)?;
@@ -512,22 +544,11 @@ impl Vfs for View {
     }
 
     fn rename(&self, from: (Ino, Name<'_>), to: (Ino, Name<'_>), replace: Replace) -> Result<()> {
-        self.change_names(|namespace, time, upper| {
-            let source = namespace.find(from.0, from.1)?;
-            let orphan = namespace.rename(from, to, replace, time)?;
-            if let (Some(_), Some((ino, FileType::Regular))) = (orphan, source) {
-                self.replacing.add(namespace.cell(ino)?);
-            }
-            upper.record(&Record::Rename {
-                from_dir: from.0.0,
-                from_name: from.1.as_bytes().to_vec(),
-                to_dir: to.0.0,
-                to_name: to.1.as_bytes().to_vec(),
-                exchange: replace == Replace::Exchange,
-                time,
-            });
-            Ok(orphan)
-        })
+        for _ in 0..LATE_MAX {
+            let Some(late) = self.try_rename(from, to, replace, false)? else { return Ok(()) };
+            self.sync_content(&late, self.store.upper()?)?;
+        }
+        self.try_rename(from, to, replace, true).map(drop)
     }
 
     fn readlink(&self, ino: Ino) -> Result<Box<[u8]>> {

@@ -5,11 +5,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use spfs_testkit::Paths;
 use spfs_testkit::faults::{Faults, Plan};
 use spfs_testkit::layers::BaseStack;
 use spfs_testkit::ops::{Control, Op, Profile, Rng};
 use spfs_testkit::pair::{Failure, Pair, Ticks, Verdict};
 use spfs_testkit::view::ViewSubject;
+use spfs_vfs::View;
+use spfs_vfs::api::{Access, File, Vfs};
 
 fn profile() -> Profile {
     Profile {
@@ -111,4 +114,65 @@ fn a_full_disk_harms_nothing_that_was_there() {
     for seed in 10..10 + rounds(2) {
         each_call_in_turn(seed, 80, true, ErrorKind::StorageFull);
     }
+}
+
+fn write_files(view: &Arc<View>, number: u32) {
+    for number in 0..number {
+        view.write_file(&format!("n{number}"), b"new").expect("the disk works");
+    }
+}
+
+#[test]
+fn what_a_sync_could_not_write_is_written_again_by_the_next() {
+    for files in [1, 20] {
+        let faults = Arc::new(Faults::default());
+        let (base, ticks) = (BaseStack::random(1), Ticks::default());
+        let subject = ViewSubject::with_faults(base, ticks, &faults);
+        let view = subject.view();
+        let next_fails = |what| faults.fail_next(what, ErrorKind::Other);
+        write_files(view, files);
+        let file = view.open_path("n0", Access::Read).unwrap();
+
+        next_fails("sync a scratch file");
+        assert!(file.sync().is_err());
+        for sync in [&|| file.sync(), &|| view.sync()] as [&dyn Fn() -> _; 2] {
+            next_fails("write a scratch file");
+            // A sync of the whole volume that fails is followed by one of each file.
+            assert!(sync().is_err() || files > 1);
+            assert_eq!(faults.failed().last(), Some(&"write a scratch file"));
+            faults.arm(Plan { call: u64::MAX, lasting: false, kind: ErrorKind::Other });
+        }
+        view.sync().unwrap();
+        next_fails("write a scratch file");
+        view.sync().unwrap();
+        file.sync().unwrap();
+
+        // Who is told of it takes nothing for safe that is not.
+        view.mkdir("dir").unwrap();
+        next_fails("sync the journal");
+        assert!(view.sync_if_changed().is_err());
+        next_fails("write the journal again");
+        assert!(file.sync().is_err());
+        file.sync().unwrap();
+        next_fails("sync the journal");
+        file.sync().unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_synced_keeps_nothing_else_from_being_safe() {
+    let faults = Arc::new(Faults::default());
+    let subject = ViewSubject::with_faults(BaseStack::random(1), Ticks::default(), &faults);
+    let view = subject.view();
+    view.write_file("new", b"new").unwrap();
+    faults.fail_next("sync a scratch file", ErrorKind::Other);
+    assert!(view.sync_if_changed().is_err());
+    faults.fail_next("sync the journal", ErrorKind::Other);
+    view.sync_names().unwrap();
+    // A volume that cannot be synced as a whole is synced file by file.
+    write_files(view, 20);
+    faults.arm(Plan { call: u64::MAX, lasting: false, kind: ErrorKind::Other });
+    faults.fail_next("sync the scratch area", ErrorKind::Other);
+    view.sync().unwrap();
+    assert_eq!(faults.failed(), ["sync the scratch area"]);
 }

@@ -46,8 +46,7 @@ fn leftovers_go_when_nobody_has_synced_for_a_moment() {
     let subject = subject();
     assert!(subject.view().sync_if_changed().unwrap());
     assert_eq!(subject.view().remove_leftovers_in_peace(), Leftovers::PutOff);
-    // A sync takes one with it.
-    assert_eq!(scratch_files(&subject), FILES - 1);
+    assert_eq!(scratch_files(&subject), FILES);
     assert_eq!(subject.view().remove_leftovers_in_peace(), Leftovers::None);
     assert_eq!(scratch_files(&subject), 0);
 }
@@ -58,15 +57,14 @@ fn who_syncs_all_the_time_puts_it_off_but_not_for_ever() {
     let file = subject.view().open_path("file", Access::Read).unwrap();
     let mut put_off = 0;
     loop {
-        // Each sync takes one with it.
         file.sync().unwrap();
         if subject.view().remove_leftovers_in_peace() == Leftovers::None {
             break;
         }
         put_off += 1;
-        assert_eq!(scratch_files(&subject), FILES - put_off);
+        assert_eq!(scratch_files(&subject), FILES);
     }
-    assert!((10..FILES - 10).contains(&put_off), "put off {put_off} times");
+    assert!((10..100).contains(&put_off), "put off {put_off} times");
     assert_eq!(scratch_files(&subject), 0);
 }
 

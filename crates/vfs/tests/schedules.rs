@@ -553,6 +553,34 @@ fn regression_fsync_beside_another_sync_returns_no_earlier_than_its_bytes_are_sa
 }
 
 #[test]
+fn regression_a_file_that_takes_the_place_of_another_beside_a_sync_is_one_of_them() {
+    for all in [false, true] {
+        explore(move || {
+            let disk = Arc::new(PowerDisk::default());
+            let scene = Scene::of(ViewSubject::with_power(base(), Ticks::default(), &disk));
+            let view = &scene.view;
+            write(view, "file", 0, b"AAAA");
+            view.sync().unwrap();
+            view.write_file("new", b"new").unwrap();
+            let take_the_place = || view.mv("new", "file").unwrap();
+            scene.together(&[&take_the_place, &|| {
+                if all {
+                    view.sync().unwrap();
+                } else {
+                    view.write_file("other", b"other").unwrap();
+                    view.open_path("other", Access::Read).unwrap().sync().unwrap();
+                }
+                let found =
+                    after_a_loss(&scene, |to| disk.fail_with_the_least(scene.subject.dir(), to));
+                let text = String::from_utf8_lossy(content(&found, "file").unwrap());
+                assert!(["AAAAhe layer", "new"].contains(&&*text), "{text:?}");
+            }]);
+            scene.settle();
+        });
+    }
+}
+
+#[test]
 fn regression_compaction_beside_fsync_trusts_nothing_that_is_not_safe() {
     explore(|| {
         let disk = Arc::new(PowerDisk::default());
@@ -580,8 +608,15 @@ fn regression_compaction_beside_fsync_trusts_nothing_that_is_not_safe() {
 /// What a new start finds when the power goes now. Nothing here lets another thread go on before
 /// the disk is copied.
 fn after_power_loss(scene: &Scene, disk: &PowerDisk, seed: u64) -> Image {
+    after_a_loss(scene, |to| disk.fail(&mut Rng::new(seed), scene.subject.dir(), to))
+}
+
+fn after_a_loss(
+    scene: &Scene,
+    fail: impl FnOnce(&std::path::Path) -> std::io::Result<()>,
+) -> Image {
     let dir = memory_directory().unwrap();
-    disk.fail(&mut Rng::new(seed), scene.subject.dir(), dir.path()).unwrap();
+    fail(dir.path()).unwrap();
     let journal = dir.path().join("journal");
     let mut bytes = std::fs::read(&journal).unwrap();
     from_earlier_boot(&mut bytes, crc32c::crc32c).unwrap();

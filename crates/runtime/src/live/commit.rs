@@ -82,7 +82,10 @@ impl LiveRuntime {
         // would lack a layer.
         self.update(state, |record| record.push_layer(layer))?;
         let noted = commit.finish(layer);
-        state.stack.push(layer, manifest);
+        // Where it failed early the view stands on what it stood on before, with its changes on top.
+        if self.view.committed().len() > state.stack.committed.len() {
+            state.stack.push(layer, manifest);
+        }
         noted.map_err(|source| self.view_failed("note the commit of", source))?;
         let digest = made.digest;
         Ok(Committed { digest, layer: Some(layer), stored, editable: false, busy, left_out })

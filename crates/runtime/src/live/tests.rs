@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use spfs_model::{ChangeKind, EntryKind, EntryRef, Manifest, Name, Object};
 use spfs_repo::{AnyRepository, Repository};
 use spfs_vfs::api::{Access, File, FileType, New, NewKind, Remove, Replace};
@@ -286,7 +288,9 @@ fn changes_and_commits_survive_a_crash() {
     fixture.write("a", "one");
     let first = fixture.commit(&LAYER).unwrap();
     fixture.write("b", "two");
+    let changes = fixture.live.status().changes;
     let fixture = fixture.crash();
+    assert_eq!(fixture.live.status().changes, changes);
     assert_eq!(fixture.read("a").as_deref(), Some("one"));
     assert_eq!(fixture.read("b").as_deref(), Some("two"));
     assert_eq!(fixture.diff(), ["+b"]);
@@ -326,14 +330,37 @@ fn a_layer_that_was_committed_but_not_noted_in_the_journal_stays_on_the_stack() 
     assert_eq!(fixture.diff(), ["+a"]);
 }
 
+impl Fixture {
+    /// Puts something in the way of a payload's folder, so that a commit fails when everything is taken.
+    fn block(&self, content: &str) -> PathBuf {
+        let text = Digest::of(content.as_bytes()).to_string();
+        let blocked = self.runtimes.root().join("payloads").join(&text[..2]);
+        std::fs::write(&blocked, "").unwrap();
+        blocked
+    }
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_times_of_files_over_a_restart() {
+    let fixture = fixture();
+    fixture.write("a", "precious");
+    let mtime = |fixture: &Fixture| {
+        fixture.live.view().lookup(Ino::ROOT, Name::new(b"a").unwrap()).unwrap().mtime
+    };
+    let before = mtime(&fixture);
+    fixture.block("precious");
+    // So that the times of a commit differ.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fixture.commit(&LAYER).unwrap_err();
+    assert_eq!(mtime(&fixture), before);
+    assert_eq!(mtime(&fixture.crash()), before);
+}
+
 #[test]
 fn what_a_failed_commit_took_is_stored_by_the_next() {
     let fixture = fixture();
     fixture.write("a", "precious");
-    // In the way of the payload's folder, so that the batch fails when everything is taken.
-    let text = Digest::of(b"precious").to_string();
-    let blocked = fixture.runtimes.root().join("payloads").join(&text[..2]);
-    std::fs::write(&blocked, "").unwrap();
+    let blocked = fixture.block("precious");
     let error = fixture.commit(&LAYER).unwrap_err();
     assert!(matches!(error, LiveError::Store { .. }), "{error}");
     assert_eq!(fixture.live.status().stack, []);

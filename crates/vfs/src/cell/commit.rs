@@ -45,6 +45,14 @@ pub(crate) enum CommitJob {
 }
 
 impl CommitJob {
+    /// The file's cell.
+    pub(crate) fn cell(&self) -> Option<&Arc<FileCell>> {
+        match self {
+            Self::File { cell, .. } => Some(cell),
+            Self::Target(_) => None,
+        }
+    }
+
     /// Stores the content as it is at one instant. Returns digest and size.
     pub(crate) fn run(&self, store: &Store, layers: &dyn LayerStore) -> Result<(Digest, u64)> {
         match self {

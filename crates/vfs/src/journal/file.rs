@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::scratch::{read_full, write_range_again};
+
 /// What a journal needs of its file.
 pub trait LogFile: Send + Sync {
     /// Writes all bytes at an offset.
@@ -14,6 +16,9 @@ pub trait LogFile: Send + Sync {
     fn begin_sync(&self) {}
     /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
+    /// Writes the first `end` bytes to where they are: after a sync that failed the next one would
+    /// not try them again.
+    fn write_again(&self, end: u64) -> io::Result<()>;
 }
 
 /// A journal in a real file.
@@ -38,5 +43,13 @@ impl LogFile for JournalFile {
 
     fn sync(&self) -> io::Result<()> {
         spfs_sys::files::sync_data(&self.0)
+    }
+
+    fn write_again(&self, end: u64) -> io::Result<()> {
+        write_range_again(
+            0..end,
+            |buf, at| read_full(&self.0, buf, at),
+            |data, at| self.0.write_all_at(data, at),
+        )
     }
 }

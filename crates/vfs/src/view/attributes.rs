@@ -92,7 +92,7 @@ impl View {
             (namespace.cell(ino)?, Held::one(self, ino))
         };
         if size == 0 && cell.with(Content::has_something_to_lose) {
-            self.replacing.add(Arc::clone(&cell));
+            self.replacing.add(&cell);
         }
         self.content_done(&cell, cell.truncate(&self.store, size, now))
     }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use spfs_model::{BlobEntry, Digest, Live, Name, NameBuf, Position};
 
-use crate::api::{Cookie, Error, FileType, Ino};
+use crate::api::{Cookie, Error, FileType, Ino, Timestamp};
 use crate::cell::{CommitJob, FileCell, LayerStore, Settled};
 use crate::journal::Record;
 use crate::namespace::{AttrChange, Body, Namespace, Target, TouchedAbove};
+use crate::store::Upper;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, on_deep_stack, parallelism, rank, together};
 
@@ -168,12 +169,17 @@ impl View {
                 namespace.mark_placed(*ino).map_err(CommitError::Internal)?;
             }
             let held = Held::new(self, &collected);
+            if let Ok((_, jobs)) = &collected {
+                note_times(&mut namespace, upper, jobs).map_err(CommitError::Internal)?;
+            }
             (generation, collected, left_out.len(), held)
         };
         upper.journal.flush().map_err(CommitError::Internal)?;
         let (root, jobs) = collected?;
         let writers: HashSet<Ino> = self.writers.lock().keys().copied().collect();
-        let stored = self.store_all(&jobs, layers)?;
+        let cells: Vec<_> = jobs.iter().filter_map(|(_, job)| job.cell()).cloned().collect();
+        let stored =
+            self.store_all(&jobs, layers).inspect_err(|_| self.date_shared(cells.iter()))?;
         let busy = jobs
             .iter()
             .filter(|(ino, _)| writers.contains(ino))
@@ -189,6 +195,16 @@ impl View {
         let live = into_live(root, &stored);
         let changes = Changes { live, busy, left_out };
         Ok((changes, Commit { view: self, stack, generation, files, _held: held }))
+    }
+
+    /// Lets scratch files that a repository has dated carry their own times again.
+    fn date_shared<'c>(&self, cells: impl Iterator<Item = &'c Arc<FileCell>>) {
+        for cell in cells.filter(|cell| cell.is_shared()) {
+            let attr = self.namespace.read().attr_of_names(cell.ino);
+            if let Err(error) = attr.and_then(|attr| cell.date_shared(&self.store, attr.mtime)) {
+                tracing::warn!(ino = %cell.ino, %error, "a restart will show another time of a file");
+            }
+        }
     }
 
     /// Collects what changed since the last commit without changing anything; `layers` sees the
@@ -234,16 +250,24 @@ impl View {
 
 type StoredOrError = Result<HashMap<Ino, (Digest, u64)>, CommitError>;
 
+impl Drop for Commit<'_> {
+    /// No layer has come of it.
+    fn drop(&mut self) {
+        self.view.date_shared(self.files.iter().map(|(cell, _)| cell));
+    }
+}
+
 impl Commit<'_> {
     /// The changes are in `layer`, which is on top of the stack now. Files that were written since
     /// they were stored stay changed. After an error [`View::committed`] tells whether it counts.
     pub fn finish(mut self, layer: Digest) -> Result<(), Error> {
         let upper = self.view.store.upper()?;
         upper.journal.reserve()?;
+        let files = std::mem::take(&mut self.files);
         let mut obsolete = Vec::new();
         let mut changed = Vec::new();
         let mut written = Vec::new();
-        for (cell, digest) in &self.files {
+        for (cell, digest) in &files {
             match cell.settle(*digest, upper) {
                 Settled::Payload { old, written_at } => {
                     written.extend(written_at.map(|time| (cell.ino, time)));
@@ -256,14 +280,9 @@ impl Commit<'_> {
             let mut namespace = self.view.namespace.write();
             upper.record(&Record::Committed { layer, generation: self.generation });
             namespace.committed(self.generation);
+            self.stack.committed.push(layer);
             for (ino, time) in written {
-                let Some(node) = namespace.node(ino) else { continue };
-                let ctime = Some(node.meta.ctime.max(time));
-                let change = AttrChange { mtime: Some(time), ctime, ..AttrChange::default() };
-                {
-                    upper.record(&Record::Attributes { ino: ino.0, change });
-                    namespace.change_attributes(ino, &change)?;
-                }
+                note_time(&mut namespace, upper, ino, time)?;
             }
             for ino in changed {
                 if namespace.node(ino).is_some() {
@@ -272,11 +291,42 @@ impl Commit<'_> {
                 }
             }
         }
-        self.stack.committed.push(layer);
         // Scratch files go only after the journal says on the disk that nobody needs them.
         obsolete.into_iter().for_each(|id| upper.remove(id));
         self.view.sync_journal(upper)
     }
+}
+
+/// Lets the journal know when files were last written, which only their scratch files do: those get a time
+/// of the repository's when it takes them.
+fn note_times(
+    namespace: &mut Namespace,
+    upper: &Upper,
+    jobs: &[(Ino, CommitJob)],
+) -> Result<(), Error> {
+    for (ino, job) in jobs {
+        let written = job.cell().and_then(|cell| cell.written_before());
+        // Somebody may be setting another time now.
+        let is_last =
+            |time: &Timestamp| namespace.node(*ino).is_some_and(|node| node.meta.ctime <= *time);
+        if let Some(time) = written.filter(is_last) {
+            note_time(namespace, upper, *ino, time)?;
+        }
+    }
+    Ok(())
+}
+
+fn note_time(
+    namespace: &mut Namespace,
+    upper: &Upper,
+    ino: Ino,
+    time: Timestamp,
+) -> Result<(), Error> {
+    let Some(node) = namespace.node(ino) else { return Ok(()) };
+    let ctime = Some(node.meta.ctime.max(time));
+    let change = AttrChange { mtime: Some(time), ctime, ..AttrChange::default() };
+    upper.record(&Record::Attributes { ino: ino.0, change });
+    namespace.change_attributes(ino, &change)
 }
 
 /// The changed part of a tree; files are filled in when their content is stored.

@@ -49,6 +49,8 @@ impl View {
     fn unshare(&self, upper: &Upper) -> Result<()> {
         for cell in self.touched_files_that(FileCell::is_shared) {
             cell.unshare(upper)?;
+            let mtime = self.namespace.read().attr_of_names(cell.ino)?.mtime;
+            cell.date(&self.store, mtime, false)?;
             self.needs_sync(&cell);
         }
         Ok(())

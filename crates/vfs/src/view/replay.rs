@@ -189,7 +189,10 @@ impl Replay {
         match record {
             Record::Content { ino, content } => {
                 let ino = Ino(ino);
-                self.namespace.mark(ino)?;
+                // A payload's is that of a layer on the stack: a commit or a reset has put it there.
+                if !matches!(content, ContentRecord::Payload { .. }) {
+                    self.namespace.mark(ino)?;
+                }
                 let (size, source) = self.source(&content);
                 self.namespace.cell(ino)?.assign(size, source);
                 self.note_payload(ino, content);
@@ -376,12 +379,14 @@ impl Replay {
         let mtime = Timestamp { secs: stat.mtime.0, nanos: stat.mtime.1 };
         cell.with_mut(|content| {
             content.size = stat.len;
-            content.written_at = Some(mtime).filter(|time| known != Some(*time));
+            // One that a repository shares carries a time of the repository's.
+            let is_shared = stat.links > 1;
+            content.written_at = Some(mtime).filter(|time| !is_shared && known != Some(*time));
             if let Source::Partial { base_end, extents, .. } = &mut content.source {
                 *base_end = (*base_end).min(stat.len);
                 extents.truncate(stat.len);
             }
-            if stat.links > 1 {
+            if is_shared {
                 // A repository shares the file: the first start after the crash unshares it.
                 content.stored = Some(crate::cell::StoredAs { digest: Digest::NULL, shared: true });
             }

@@ -132,20 +132,23 @@ impl View {
         let upper = self.require_editable()?;
         let mut stack = self.changing.lock();
         let _recording = self.recording.write();
-        let mut namespace = self.namespace.write();
         let mut report = ResetReport::default();
+        let after =
+            Stack { base: base.to_vec(), base_len: tree.len() as u64, committed: Vec::new() };
+        let records = {
+            let namespace = self.namespace.read();
+            list_root(&namespace, &mut report)?;
+            begin_anew(&namespace, &after, upper)
+        };
+        // First what may fail: until then everything is as it was, and who only looks goes on.
+        if let Some(dir) = &self.dir {
+            upper.journal.replace(&dir.join("journal"), &records)?;
+        }
+        let mut namespace = self.namespace.write();
         let scratch: Vec<ScratchId> = namespace
             .touched_files()
             .filter_map(|cell| cell.with(|content| content.source.scratch_id()))
             .collect();
-        list_root(&namespace, &mut report)?;
-        let after =
-            Stack { base: base.to_vec(), base_len: tree.len() as u64, committed: Vec::new() };
-        // First what may fail: until then everything is as it was.
-        if let Some(dir) = &self.dir {
-            let records = begin_anew(&namespace, &after, upper);
-            upper.journal.replace(&dir.join("journal"), &records)?;
-        }
         namespace.exchange_lower(tree);
         *stack = after;
         self.unsynced.lock().clear();

@@ -10,6 +10,7 @@ use crate::store::Upper;
 use crate::sync::atomic::Ordering;
 
 use super::View;
+use super::replacing::JournalSync;
 
 /// From this number of files on one syncfs is cheaper than a sync of each.
 const SYNC_ONE_BY_ONE_MAX: usize = 16;
@@ -23,10 +24,11 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
-        if cell.has_nothing_older()
-            && let Some(last) = self.replacing.all_safe()
-        {
-            return self.sync_new_file(cell, upper, last);
+        if cell.has_nothing_older() {
+            let sync = self.replacing.begin_sync();
+            if sync.all_safe() {
+                return self.sync_new_file(cell, upper, sync);
+            }
         }
         // Whether the cell is in `unsynced` or not: another sync may have taken it and not be done. It
         // stays there, so that a compaction, which says what is durable, waits for this in turn.
@@ -36,14 +38,18 @@ impl View {
 
     /// The same for a file whose bytes and names may become durable in any order, since there is nothing
     /// older to fall back to. The journal is on its way while the bytes are synced: one commit of the
-    /// volume's own journal then holds both, instead of one each. `last`: as far as files that took the place
-    /// of others are safe.
-    fn sync_new_file(&self, cell: &Arc<FileCell>, upper: &Upper, last: u64) -> Result<()> {
+    /// volume's own journal then holds both, instead of one each.
+    fn sync_new_file(
+        &self,
+        cell: &Arc<FileCell>,
+        upper: &Upper,
+        sync: JournalSync<'_>,
+    ) -> Result<()> {
         let recorded = upper.journal.needed();
         upper.journal.begin_sync()?;
         self.sync_content(cell, upper)?;
         upper.journal.sync_to(recorded)?;
-        self.replacing.remove_up_to(last);
+        sync.done();
         upper.journal.flush()
     }
 
@@ -63,14 +69,25 @@ impl View {
         let _syncing = self.syncing.lock();
         let mut cells = std::mem::take(&mut *self.unsynced.lock());
         cells.retain(|_, cell| cell.has_to_sync());
-        if let Err(error) = sync_cells(upper, &cells) {
-            for cell in cells.values() {
-                cell.needs_sync();
-            }
-            self.unsynced.lock().extend(cells);
-            return Err(error);
+        let contents = self.sync_cells(upper, &cells);
+        // A file that cannot be written is no reason for the others not to be safe.
+        let names = self.sync_journal(upper);
+        contents.and(names)
+    }
+
+    fn sync_cells(&self, upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
+        if cells.len() > SYNC_ONE_BY_ONE_MAX {
+            let Err(error) = sync_volume(upper, cells) else { return Ok(()) };
+            tracing::warn!(%error, "syncing one file at a time");
+            cells.values().for_each(|cell| cell.needs_sync());
         }
-        self.sync_journal(upper)
+        let mut failed = None;
+        for cell in cells.values() {
+            if let Err(error) = self.sync_content(cell, upper) {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Syncs once; returns whether there was anything to sync. Called every [`SYNC_PERIOD`].
@@ -88,10 +105,7 @@ impl View {
     }
 }
 
-fn sync_cells(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
-    if cells.len() <= SYNC_ONE_BY_ONE_MAX {
-        return cells.values().try_for_each(|cell| cell.sync_data(upper));
-    }
+fn sync_volume(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
     // What is written to a cell between these two lines is in `unsynced` again.
     let sources: Vec<_> =
         cells.values().map(|cell| cell.begin_sync(upper)).collect::<Result<_>>()?;
