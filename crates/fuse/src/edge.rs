@@ -15,8 +15,8 @@ use fuser::{Errno, FileAttr, FileHandle, INodeNo, OpenAccMode, OpenFlags};
 use spfs_model::NameError;
 use spfs_sys::clock;
 use spfs_vfs::api::{
-    self, Access, Attr, File, Ino, Name, New, NewKind, Owner, Remove, Replace, Seek, SetAttr,
-    SetTime, Statfs, Vfs,
+    self, Access, Allocate, Attr, File, Ino, Name, New, NewKind, Owner, Remove, Replace, Seek,
+    SetAttr, SetTime, Statfs, Vfs,
 };
 
 use crate::buffer::Content;
@@ -428,13 +428,18 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn write(
         &self,
+        id: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
         kill_privileges: bool,
     ) -> Result<u32> {
         let handle = self.handle(fh)?;
+        let mode_changes = kill_privileges && self.has_privileges(id);
         handle.file.write_at(offset, data, kill_privileges)?;
+        if mode_changes {
+            self.forget_attributes(id);
+        }
         // The kernel counts what it sends in 32 bits.
         Ok(data.len() as u32)
     }
@@ -446,6 +451,44 @@ impl<W: Views> Edge<W> {
     pub(crate) fn write_back(&self, fh: FileHandle, offset: u64, data: &[u8]) -> Result<u32> {
         self.handle(fh)?.file.write_back(offset, data)?;
         Ok(data.len() as u32)
+    }
+
+    /// fallocate(2) clears set-user-id as a write does (file_modified in the kernel), which the kernel leaves to us.
+    pub(crate) fn allocate(
+        &self,
+        caller: Caller,
+        id: INodeNo,
+        fh: FileHandle,
+        (offset, len): (u64, u64),
+        how: Allocate,
+    ) -> Result<()> {
+        let kill_privileges = caller.uid != 0;
+        let mode_changes = kill_privileges && self.has_privileges(id);
+        self.handle(fh)?.file.allocate(offset, len, how, kill_privileges)?;
+        if mode_changes {
+            self.forget_attributes(id);
+        }
+        Ok(())
+    }
+
+    /// Whether the file behind a node is set-user-id or set-group-id.
+    fn has_privileges(&self, id: INodeNo) -> bool {
+        const SET_ID: u16 = 0o6000;
+        let at = self.at(Caller::KERNEL, id);
+        at.is_ok_and(|at| at.vfs().getattr(at.ino).is_ok_and(|attr| attr.perm & SET_ID != 0))
+    }
+
+    /// Makes the kernel ask for the attributes of a node again: it believes the mode that it knows
+    /// until it is told. Without a range of pages that waits for nobody,
+    /// and who answers a request about the node may do it (fuse_reverse_inval_inode).
+    fn forget_attributes(&self, id: INodeNo) {
+        const NO_PAGES: i64 = -1;
+        let kernel = self.kernel.lock().clone();
+        if let Some(kernel) = kernel
+            && let Err(error) = kernel.inval_inode(id, NO_PAGES, 0)
+        {
+            tracing::debug!(node = id.0, %error, "attributes are believed that have changed");
+        }
     }
 
     /// Runs `work` with the file that a request is about: the open one, or where nobody tells what is

@@ -15,7 +15,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
     ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use spfs_vfs::api::{File, NewKind, Remove, SetAttr};
+use spfs_vfs::api::{NewKind, Remove, SetAttr};
 
 use crate::convert;
 use crate::counters::Op;
@@ -385,7 +385,7 @@ impl<W: Views> Filesystem for Server<W> {
             if collected && !kill {
                 edge.write_back(fh, offset, data)
             } else {
-                edge.write(fh, offset, data, kill)
+                edge.write(id, fh, offset, data, kill)
             }
         });
         match written {
@@ -666,7 +666,7 @@ impl<W: Views> Filesystem for Server<W> {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         id: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -677,7 +677,7 @@ impl<W: Views> Filesystem for Server<W> {
         let turn = self.turn(Op::Fallocate);
         let result = self.call(&turn, id, |edge| {
             let how = platform::allocate(mode)?;
-            Ok(edge.handle(fh)?.file.allocate(offset, length, how)?)
+            edge.allocate(caller(req), id, fh, (offset, length), how)
         });
         answer_empty(reply, result);
     }

@@ -427,8 +427,8 @@ fn use_file<V: Vfs>(call: &Call, OpenFile { access, file, .. }: &OpenFile<V>) ->
         Call::Write { offset, data, kill_privileges, .. } => {
             file.write_at(*offset, &data.0, *kill_privileges).map(|()| Outcome::Done)
         }
-        Call::Allocate { offset, len, how, .. } => {
-            file.allocate(*offset, *len, *how).map(|()| Outcome::Done)
+        Call::Allocate { offset, len, how, kill_privileges, .. } => {
+            file.allocate(*offset, *len, *how, *kill_privileges).map(|()| Outcome::Done)
         }
         _ => Ok(Outcome::Skipped),
     }

@@ -107,7 +107,7 @@ pub enum Op {
     /// pwrite(2)
     WriteAt { slot: u8, offset: Offset, len: u32, fill: u8, kill: bool },
     /// fallocate(2)
-    Fallocate { slot: u8, offset: Offset, len: u32, how: Allocate },
+    Fallocate { slot: u8, offset: Offset, len: u32, how: Allocate, kill: bool },
     /// lseek(2) with SEEK_DATA or SEEK_HOLE
     SeekTo { slot: u8, offset: Offset, what: Seek },
     /// fsync(2)

@@ -314,8 +314,8 @@ pub fn give_back(view: &Arc<View>, offer: &Offer) -> Result<(), Error> {
     let grows = view.getattr(offer.ino)?.size < offer.size;
     let file = view.open(offer.ino, Access::Write)?;
     match grows {
-        true => file.allocate(0, offer.size.next_multiple_of(4096), Allocate::ZeroRange)?,
-        false => file.allocate(0, WHOLE_FILE, Allocate::PunchHole)?,
+        true => file.allocate(0, offer.size.next_multiple_of(4096), Allocate::ZeroRange, false)?,
+        false => file.allocate(0, WHOLE_FILE, Allocate::PunchHole, false)?,
     }
     let size = Some(offer.size);
     view.setattr(offer.ino, &SetAttr { size, ..SetAttr::default() }).map(drop)

@@ -381,8 +381,9 @@ pub trait File: Send + Sync + 'static {
     /// while it kept the times itself, which it tells by a `setattr` of their own.
     fn write_back(&self, offset: u64, data: &[u8]) -> Result<()>;
 
-    /// Reserves, punches or zeroes `len` bytes at `offset`.
-    fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()>;
+    /// Reserves, punches or zeroes `len` bytes at `offset`. `kill_privileges`: see
+    /// [`SetAttr::kill_privileges`].
+    fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()>;
 
     /// Returns the next offset at or after `offset` with data or a hole;
     /// [`Error::NoSuchAddress`] beyond the end, or when no data follows.

@@ -76,7 +76,7 @@ fn exchange(view: &Arc<View>, one: &str, two: &str) -> Result<(), Error> {
 fn scribble(view: &Arc<View>, rng: &mut Rng, path: &str) -> Result<(), Error> {
     let file = view.open_path(path, Access::Write)?;
     file.write_at(u64::from(rng.below(200_000)), &[0x55; 5000], rng.chance(1, 2))?;
-    file.allocate(u64::from(rng.below(100_000)), 5000, Allocate::PunchHole)?;
+    file.allocate(u64::from(rng.below(100_000)), 5000, Allocate::PunchHole, false)?;
     file.sync()
 }
 

@@ -153,11 +153,11 @@ fn without_an_offer_a_hole_is_a_hole() {
     {
         let offers = view.offer_in_place(&everything(), &subject.stack());
         // A part of it is none of ours.
-        file.allocate(0, 4, Allocate::PunchHole).unwrap();
+        file.allocate(0, 4, Allocate::PunchHole, false).unwrap();
         assert_eq!(view.read_file("file").unwrap()[..8], *b"\0\0\0\0 lon");
         assert!(!offers.end(&HashSet::new()).is_astray(view.find("file").unwrap().ino));
     }
-    file.allocate(0, WHOLE_FILE, Allocate::PunchHole).unwrap();
+    file.allocate(0, WHOLE_FILE, Allocate::PunchHole, false).unwrap();
     assert_eq!(view.read_file("file").unwrap(), zeros);
     view.reset(&everything(), &subject.stack()).unwrap();
     assert_eq!(view.read_file("file").unwrap(), b"of the layer");

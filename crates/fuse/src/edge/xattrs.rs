@@ -12,6 +12,10 @@ use crate::views::{Caller, Views};
 /// does. "Not supported" also lets ls(1) ask once and not for each file.
 const FOREIGN: [&[u8]; 2] = [b"system.posix_acl_", b"security.selinux"];
 
+/// Attributes of which only root knows (xattr(7)). The kernel sees to reading and setting them, but not to
+/// their names in a list.
+const TRUSTED: &[u8] = b"trusted.";
+
 /// The answer to a read of a value or of the list of names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Xattr {
@@ -65,7 +69,10 @@ impl<W: Views> Edge<W> {
 
     pub(crate) fn listxattr(&self, caller: Caller, id: INodeNo, room: u32) -> Result<Xattr> {
         let at = self.at(caller, id)?;
-        let names = at.vfs().listxattr(at.ino)?;
+        let mut names = at.vfs().listxattr(at.ino)?;
+        if caller.uid != 0 {
+            names.retain(|name| !name.starts_with(TRUSTED));
+        }
         let mut list = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum());
         for name in names {
             list.extend_from_slice(&name);

@@ -183,6 +183,13 @@ fn another_user_who_changes_content_takes_set_user_id_away() {
         "truncate -s 3 \"$1\"",
         ": > \"$1\"",
         "echo whole | dd of=\"$1\" conv=notrunc status=none",
+        "fallocate -l 4096 \"$1\"",
+        "fallocate -n -l 4096 \"$1\"",
+        "fallocate -p -l 3 \"$1\"",
+        // Seen at once, while the file is open; also by ls(1), which asks for the mode alone.
+        "exec 3<> \"$1\"; stat \"$1\" > /dev/null; echo more >&3; ! ls --color=always \"$1\" | grep '37;41m'",
+        "exec 3<> \"$1\"; echo more >&3; test ! -u \"$1\"",
+        "exec 3<> \"$1\"; fallocate -p -l 3 \"$1\"; test ! -u \"$1\"",
     ] {
         chmod(&path, 0o6777);
         as_nobody(script, &path);

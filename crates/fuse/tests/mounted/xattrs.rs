@@ -87,6 +87,23 @@ fn directories_and_symbolic_links_have_their_own() {
 }
 
 #[test]
+fn only_root_is_told_the_names_of_trusted_attributes() {
+    let Some(mount) = support::model() else { return };
+    let path = mount.path("file");
+    fs::write(&path, b"").unwrap();
+    for name in ["trusted.some", "user.some"] {
+        setxattr(&path, name, b"value", XattrFlags::empty()).unwrap();
+    }
+    assert_eq!(names(&path), ["trusted.some", "user.some"]);
+    let of_nobody = std::thread::spawn(move || {
+        let nobody = rustix::process::Uid::from_raw(NOBODY);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        names(&path)
+    });
+    assert_eq!(of_nobody.join().unwrap(), ["user.some"]);
+}
+
+#[test]
 fn access_control_lists_are_refused_and_not_kept_without_effect() {
     let Some(mount) = support::model() else { return };
     let path = mount.path("file");

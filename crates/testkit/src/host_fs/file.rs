@@ -83,7 +83,7 @@ impl File for HostFile {
         rustix::fs::futimens(&self.fd, &times).map_err(error_of("set the times"))
     }
 
-    fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
+    fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()> {
         let (flags, zeroes) = match how {
             Allocate::Extend => (FallocateFlags::empty(), false),
             Allocate::KeepSize => (FallocateFlags::KEEP_SIZE, false),
@@ -93,12 +93,12 @@ impl File for HostFile {
                 (FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, true)
             }
         };
-        match rustix::fs::fallocate(&self.fd, flags, offset, len) {
+        as_caller(kill_privileges, || match rustix::fs::fallocate(&self.fd, flags, offset, len) {
             Err(Errno::OPNOTSUPP) if zeroes && len > 0 => {
                 self.zero_by_hand(offset, len, how == Allocate::ZeroRange)
             }
             result => result.map_err(error_of("allocate")),
-        }
+        })
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {

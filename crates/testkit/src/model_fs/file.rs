@@ -100,7 +100,7 @@ impl File for ModelFile {
         })
     }
 
-    fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
+    fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()> {
         // vfs_fallocate (fs/open.c)
         if !self.fs.editable() {
             return Err(Error::ReadOnly);
@@ -123,6 +123,9 @@ impl File for ModelFile {
             }
             node.times.mtime = now;
             node.times.ctime = now;
+            if kill_privileges {
+                node.kill_privileges();
+            }
             Ok(())
         })
     }

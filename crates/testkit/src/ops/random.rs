@@ -290,7 +290,7 @@ fn fallocate(rng: &mut Rng, profile: &Profile) -> Op {
         Allocate::ZeroRangeKeepSize,
     ]);
     let (offset, len) = (offset(rng, profile), len(rng, profile));
-    Op::Fallocate { slot: rng.file_slot(), offset, len, how }
+    Op::Fallocate { slot: rng.file_slot(), offset, len, how, kill: kill(rng, profile) }
 }
 
 fn seek_to(rng: &mut Rng, profile: &Profile) -> Op {

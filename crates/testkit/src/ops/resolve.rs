@@ -93,7 +93,7 @@ pub enum Call {
     /// `write_at`
     Write { slot: usize, offset: u64, data: Bytes, kill_privileges: bool },
     /// `allocate`
-    Allocate { slot: usize, offset: u64, len: u64, how: Allocate },
+    Allocate { slot: usize, offset: u64, len: u64, how: Allocate, kill_privileges: bool },
     /// `seek`
     Seek { slot: usize, offset: u64, what: Seek },
     /// `sync` of a file
@@ -376,9 +376,13 @@ fn resolve_file(op: &Op, world: &World<'_>) -> Call {
             data: Bytes(pattern(fill, len)),
             kill_privileges: kill,
         },
-        Op::Fallocate { slot, offset, len, how } => {
-            Call::Allocate { slot: at(slot), offset: place(slot, offset), len: len.into(), how }
-        }
+        Op::Fallocate { slot, offset, len, how, kill } => Call::Allocate {
+            slot: at(slot),
+            offset: place(slot, offset),
+            len: len.into(),
+            how,
+            kill_privileges: kill,
+        },
         Op::SeekTo { slot, offset, what } => {
             Call::Seek { slot: at(slot), offset: place(slot, offset), what }
         }

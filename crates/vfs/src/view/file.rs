@@ -44,7 +44,8 @@ impl OpenFile {
         Ok(())
     }
 
-    fn try_allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
+    /// Returns whether the content has changed: a file that is given back is that of the layers.
+    fn try_allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<bool> {
         self.require_write()?;
         if !self.view.is_editable() {
             return Err(Error::ReadOnly);
@@ -52,10 +53,10 @@ impl OpenFile {
         let _recording = self.view.begin_change_of(self.cell.ino)?;
         let upper = self.view.store.upper()?;
         if self.view.gives_back(&self.cell, (offset, len), how, upper) {
-            return upper.journal.flush();
+            return upper.journal.flush().map(|()| false);
         }
         let now = self.view.clock.now();
-        self.finish(self.cell.allocate(&self.view.store, offset, len, how, now))
+        self.finish(self.cell.allocate(&self.view.store, offset, len, how, now)).map(|()| true)
     }
 
     /// Finishes a write: the first one of a file of a layer, which has read that, may be one of many
@@ -128,8 +129,12 @@ impl File for OpenFile {
         written.inspect_err(|_| self.cell.note_lost())
     }
 
-    fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
-        self.view.with_room(|| self.try_allocate(offset, len, how))
+    fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()> {
+        let changed = self.view.with_room(|| self.try_allocate(offset, len, how))?;
+        if changed && kill_privileges {
+            self.view.kill_privileges(self.cell.ino)?;
+        }
+        Ok(())
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {

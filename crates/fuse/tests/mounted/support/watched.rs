@@ -221,8 +221,8 @@ impl File for WatchedFile {
         self.file.write_back(offset, data)
     }
 
-    fn allocate(&self, offset: u64, len: u64, how: Allocate) -> Result<()> {
-        self.file.allocate(offset, len, how)
+    fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()> {
+        self.file.allocate(offset, len, how, kill_privileges)
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {
