@@ -5,8 +5,8 @@
 
 use std::borrow::Borrow;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,8 +15,8 @@ use fuser::{Errno, FileAttr, FileHandle, INodeNo, OpenAccMode, OpenFlags};
 use spfs_model::NameError;
 use spfs_sys::clock;
 use spfs_vfs::api::{
-    self, Access, Allocate, Attr, File, Ino, Name, New, NewKind, Owner, Remove, Replace, Seek,
-    SetAttr, SetTime, Statfs, Vfs,
+    self, Access, Allocate, Attr, File, FileType, Ino, Name, New, NewKind, Owner, Remove, Replace,
+    Seek, SetAttr, SetTime, Statfs, Vfs,
 };
 
 use crate::buffer::Content;
@@ -26,6 +26,7 @@ use crate::errno;
 use crate::handle::{Handle, Handles};
 use crate::links::{LinkId, Links};
 use crate::node::{Node, Nodes, Underflow};
+use crate::notify::Notifier;
 use crate::platform;
 use crate::pool::Pool;
 use crate::session::{Options, RootMode};
@@ -120,6 +121,8 @@ pub(crate) struct Edge<W: Views> {
     /// How to reach the kernel, while it is there: as long as anybody has the device open, processes
     /// wait for an answer, also when nobody reads requests any more.
     kernel: Mutex<Option<fuser::Notifier>>,
+    /// Sends what no thread that answers requests may send itself.
+    notifier: OnceLock<Notifier>,
     underflows: AtomicU64,
     ttl: Duration,
 }
@@ -136,6 +139,7 @@ impl<W: Views> Edge<W> {
             counters: Counters::new(),
             pool: Pool::start()?,
             kernel: Mutex::new(None),
+            notifier: OnceLock::new(),
             underflows: AtomicU64::new(0),
             ttl: options.ttl,
         })
@@ -144,6 +148,12 @@ impl<W: Views> Edge<W> {
     /// Says how to reach the kernel, before the first request is read.
     pub(crate) fn set_kernel(&self, kernel: fuser::Notifier) {
         *self.kernel.lock() = Some(kernel);
+    }
+
+    /// Says who sends notifications, before the first request is read.
+    pub(crate) fn set_notifier(&self, notifier: Notifier) {
+        // There is one session for each edge.
+        drop(self.notifier.set(notifier));
     }
 
     /// The kernel is gone: gives back everything that was held for it.
@@ -327,7 +337,25 @@ impl<W: Views> Edge<W> {
         }
         let from = (source.ino, Name::new(from.1)?);
         let to = (target.ino, Name::new(to.1)?);
-        Ok(source.vfs().rename(from, to, replace)?)
+        source.vfs().rename(from, to, replace)?;
+        if source.ino != target.ino {
+            self.forget_parent(&target, to.1);
+            if replace == Replace::Exchange {
+                self.forget_parent(&source, from.1);
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands under a name has another parent now: the kernel keeps listings, with `..` in that
+    /// of a directory, and has no reason to ask for them again.
+    fn forget_parent(&self, dir: &At<'_, W>, name: Name<'_>) {
+        if let Ok(attr) = dir.vfs().lookup(dir.ino, name)
+            && attr.file_type == FileType::Directory
+            && let Some(notifier) = self.notifier.get()
+        {
+            drop(notifier.inval_inode(dir.view, attr.ino));
+        }
     }
 
     pub(crate) fn link(

@@ -120,6 +120,7 @@ pub fn serve_views<W: Views>(
     )?;
     edge.set_kernel(session.notifier());
     let (notifier, notify_thread) = Notifier::start(session.notifier(), edge.has_links())?;
+    edge.set_notifier(notifier.clone());
     let deputy = several.then(|| gate.start()).transpose()?;
     let end = Arc::new(End::default());
     let server = {

@@ -44,6 +44,34 @@ fn a_listing_has_each_entry_once_with_number_and_type() {
 }
 
 #[test]
+fn a_directory_that_was_moved_lists_its_new_parent() {
+    let Some(mount) = support::model() else { return };
+    for name in ["one", "two", "one/moved", "one/exchanged", "two/other"] {
+        fs::create_dir(mount.path(name)).unwrap();
+    }
+    let parent_in = |dir: &str| {
+        let listed = list(&File::open(mount.path(dir)).unwrap());
+        listed.into_iter().find(|entry| entry.0 == "..").map(|entry| entry.1)
+    };
+    let is_in = |dir: &str, parent: &str| {
+        let ino = fs::metadata(mount.path(parent)).unwrap().ino();
+        support::wait_until("the kernel has been told", || parent_in(dir) == Some(ino));
+    };
+    is_in("one/moved", "one");
+    fs::rename(mount.path("one/moved"), mount.path("two/moved")).unwrap();
+    is_in("two/moved", "two");
+    for (name, parent) in [("one/exchanged", "one"), ("two/other", "two")] {
+        is_in(name, parent);
+    }
+    let (one, two) = (mount.path("one/exchanged"), mount.path("two/other"));
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, two, exchange).unwrap();
+    for (name, parent) in [("one/exchanged", "one"), ("two/other", "two")] {
+        is_in(name, parent);
+    }
+}
+
+#[test]
 fn a_listing_of_many_requests_is_complete() {
     let Some(mount) = support::model() else { return };
     fs::create_dir(mount.path("dir")).unwrap();
