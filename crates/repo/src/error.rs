@@ -349,6 +349,12 @@ pub enum RepoError {
         /// What is wrong.
         reason: String,
     },
+    /// Where the archive of a repository should be, nothing is.
+    #[error("the archive {} does not exist", path.display())]
+    NoArchive {
+        /// The file.
+        path: PathBuf,
+    },
     /// Somebody else wrote the archive meanwhile.
     #[error("the archive {} was changed by somebody else since it was opened", path.display())]
     ArchiveChanged {

@@ -42,13 +42,24 @@ fn an_unknown_reference_is_named_by_every_command() {
         &["diff", "nope/here", "nope/here"],
         &["commit", "--ref", "nope/here"],
         &["untag", "nope/here", "--all"],
+        &["untag", "nope/here"],
+        &["check", "nope/here"],
     ] {
-        world.spfs(args).fails_with(1, &["nope/here", "hint: "]);
+        world.spfs(args).fails_with(1, &["unknown reference nope/here", "hint: "]);
     }
     let file = "/no/such/file.spfs.yaml";
     world.spfs(["run", file, "--", "true"]).fails_with(1, &[file, "No such file"]);
     assert_eq!(world.runtimes(), Vec::<String>::new(), "a failed start leaves no runtime");
     assert_eq!(tag_files(&world), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_no_reference_is_told_with_the_reason() {
+    let world = World::new();
+    for command in ["info tag~x", "read tag~x", "ls tag~x", "check tag~x", "tag tag~x t"] {
+        let words = ["\"tag~x\" is not a reference", "a version is a number", "hint: "];
+        world.spfs(command.split(' ')).fails_with(1, &words);
+    }
 }
 
 #[test]
