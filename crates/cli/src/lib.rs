@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
     let env = Environment::capture();
     let cli = match Cli::try_parse_from(command_line()) {
         Ok(cli) => cli,
-        Err(error) => return output::report_usage(&error),
+        Err(error) => return output::report_usage(&args::naming_the_variable(error, &env)),
     };
     match run(cli, env) {
         Ok(code) => code,

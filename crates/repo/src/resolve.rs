@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use spfs_model::{Digest, EnvItem, EnvSpec, Object, ObjectKind, ParseEnvError, PartialDigest, TagSpec};
+use spfs_model::{
+    Digest, EnvItem, EnvSpec, Object, ObjectKind, ParseEnvError, PartialDigest, TagSpec,
+};
 
 use crate::layer::read_any;
 use crate::live_layer::LiveLayer;

@@ -54,6 +54,7 @@ pub(super) struct RuntimeArgs {
 
     /// Keep the runtime and its changes when the last process has ended
     #[arg(short, long, env = "SPFS_KEEP_RUNTIME", hide_env_values = true)]
+    #[arg(value_parser = crate::args::switch)]
     keep_runtime: bool,
 
     /// Name the runtime

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::keys::{self, Kind, VariableKey};
-use crate::env::Environment;
+use crate::env::{self, Environment};
 
 /// Endings of the other formats that upstream reads beside TOML.
 const OTHER_FORMATS: &[&str] = &["conf", "yaml", "yml", "json", "ini"];
@@ -196,11 +196,7 @@ fn from_text(text: &str, kind: Kind) -> Value {
     let plain = || Value::String(text.to_owned());
     match kind {
         Kind::Text | Kind::Word(_) | Kind::Any => plain(),
-        Kind::Switch => match text.to_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Value::Boolean(true),
-            "false" | "0" | "no" | "off" => Value::Boolean(false),
-            _ => plain(),
-        },
+        Kind::Switch => env::switch(text).map_or_else(plain, Value::Boolean),
         Kind::Number => text.parse().map_or_else(|_| plain(), Value::Integer),
         Kind::TextList => Value::Array(
             text.split(',')

@@ -179,6 +179,45 @@ fn command_lines_that_make_no_sense_end_with_2() {
 }
 
 #[test]
+fn values_of_variables_are_refused_with_the_name_of_the_variable() {
+    let world = World::new();
+    for (name, value, command) in [
+        ("SPFS_KEEP_RUNTIME", "maybe", "run - -- true"),
+        ("SPFS_KEEP_RUNTIME", "maybe", "edit"),
+        ("SPFS_LOG_TIMESTAMP", "maybe", "tags"),
+        ("SPFS_LOG_FILE", "", "tags"),
+        ("SPFS_RUNTIME", "a/b", "runtime info"),
+        ("SPFS_SYNC_MAX_CONCURRENT_MANIFESTS", "many", "pull x"),
+    ] {
+        let refused = world.spfs(command.split(' ')).env(name, value).fails_with(2, &[name, value]);
+        let typed = refused.stderr.lines().next().unwrap();
+        assert!(!typed.contains(name), "what was typed is not blamed on a variable: {typed}");
+    }
+    // What is typed counts for more.
+    let typed = world.spfs(["pull", "x", "--max-concurrent-manifests", "few"]);
+    let typed = typed.env("SPFS_SYNC_MAX_CONCURRENT_MANIFESTS", "many").fails_with(2, &["few"]);
+    assert!(!typed.stderr.contains("SPFS_"), "{typed:?}");
+    world.spfs(["edit"]).env("SPFS_RUNTIME", "a/b").fails_with(1, &["SPFS_RUNTIME", "a/b"]);
+    let log = world.spfs(["tags"]).env("SPFS_LOG", "foo=bar=baz").succeeds().stderr;
+    assert!(log.starts_with(" WARN the variable SPFS_LOG=\"foo=bar=baz\" is ignored: "), "{log}");
+}
+
+#[test]
+fn variables_that_stand_for_flags_are_on_or_off_in_many_words() {
+    let world = World::new();
+    let starts_with_time = |value: &str| {
+        let told = world.spfs(["write"]).env("SPFS_LOG_TIMESTAMP", value).succeeds().stderr;
+        told.starts_with(|first: char| first.is_ascii_digit())
+    };
+    for value in ["1", "true", "yes", "on", "TRUE"] {
+        assert!(starts_with_time(value), "{value:?}");
+    }
+    for value in ["0", "false", "no", "off", "No", ""] {
+        assert!(!starts_with_time(value), "{value:?}");
+    }
+}
+
+#[test]
 fn a_truncated_object_is_reported_with_its_digest() {
     let world = World::new();
     world.layer("t", &[("f", "content")]);

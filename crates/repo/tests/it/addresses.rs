@@ -69,8 +69,10 @@ fn folders_have_several_addresses() {
 
 #[test]
 fn proxies_name_other_repositories() {
-    let secondary =
-        vec![folder("/shared"), Address::Tar { path: "/c.tar".into(), create: false, tags: TagScope::default() }];
+    let secondary = vec![
+        folder("/shared"),
+        Address::Tar { path: "/c.tar".into(), create: false, tags: TagScope::default() },
+    ];
     let layering = Layering { include_secondary_tags: false, repair: false };
     let expected = Address::Layered { primary: Box::new(folder("/a")), secondary, layering };
     let text = "proxy:?primary=/a&secondary[1]=tar:/c.tar&secondary[0]=origin\
