@@ -156,7 +156,6 @@ pub(crate) enum Command {
     Version(commands::version::Args),
     #[command(hide = true)]
     Enter(commands::enter::Args),
-    #[command(hide = true)]
     Completions(commands::completions::Args),
     #[command(hide = true)]
     Man(commands::man::Args),
