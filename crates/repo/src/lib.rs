@@ -23,6 +23,7 @@ mod layer;
 mod layered;
 mod live_layer;
 mod memory;
+mod nearest;
 mod over;
 mod pinned;
 mod progress;
@@ -49,6 +50,7 @@ pub use layer::{
 pub use layered::{LayeredRepository, Layering};
 pub use live_layer::{LiveEntry, LiveLayer, LivePath, LivePathError};
 pub use memory::MemoryRepository;
+pub use nearest::nearest;
 pub use pinned::PinnedRepository;
 pub use progress::{NoProgress, Progress};
 pub use repository::{AnyRepository, Batch, Encoding, Found, Stored};

@@ -151,9 +151,7 @@ impl Merged {
                     self.lay_over(inner, path, origin)?;
                 }
                 value if keys::kind_of(path).is_some() => self.set(path, value, origin)?,
-                _ => self
-                    .warnings
-                    .push(format!("unknown configuration key {} in {origin}", path.join("."))),
+                _ => self.warnings.push(unknown(path, origin)),
             }
             path.pop();
         }
@@ -188,6 +186,11 @@ impl Merged {
         table.insert(last.clone(), value);
         Ok(())
     }
+}
+
+fn unknown(path: &[String], origin: Origin<'_>) -> String {
+    let meant = keys::nearest(path).map(|key| format!(": did you mean {key}?"));
+    format!("unknown configuration key {} in {origin}{}", path.join("."), meant.unwrap_or_default())
 }
 
 /// A variable's text as the value that its key holds; text that does not fit stays text, and is

@@ -319,6 +319,32 @@ fn a_configuration_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn keys_of_spec_files_that_mean_nothing_are_named_and_do_no_harm() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    let file = world.path("work/env.spfs.yaml");
+    let told = |text: &str| {
+        fs::write(&file, text).unwrap();
+        world.spfs(["ls"]).arg(&file).run()
+    };
+    let run = told("api: spfs/v0/runspec\nlayers: [base]\nlayer: [other]\n");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "f\n"));
+    let expected = format!(
+        " WARN the key \"layer\" in the spec file {} is not known: did you mean \"layers\"?\n",
+        fs::canonicalize(&file).unwrap().display()
+    );
+    assert_eq!(run.stderr, expected);
+    // A live layer can be listed nowhere; its keys are told all the same.
+    let live = told("contens: []\ncontents: [{src: ., dest: d, mode: 1}]\napi: v0/layer\n");
+    assert!(live.stderr.contains("is a live layer"), "{live:?}");
+    for key in ["\"contens\" in", "did you mean \"contents\"?", "\"mode\" in"] {
+        assert!(live.stderr.contains(key), "{key}: {live:?}");
+    }
+    assert_eq!(live.stderr.matches(" WARN ").count(), 2, "{live:?}");
+    assert!(!told("api: v0/layer\ncontents: [{bind: ., dest: d}]\n").stderr.contains("WARN"));
+}
+
+#[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let world = World::new();
     fs::set_permissions(world.path("work"), fs::Permissions::from_mode(0o755)).unwrap();
