@@ -59,6 +59,6 @@ pub use resolve::{
 };
 pub use spec_file::{check_spec_text, stored_items};
 pub use stack::{LoadedLayer, load_layers, load_stack};
-pub use tar::TarRepository;
+pub use tar::{TarRepository, remove_unpacked};
 pub use target::{Folder, Place, TargetDir};
 pub use traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};

@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use spfs_sys::lock::Lock;
 use spfs_sys::publish::{Draft, Durability};
 
+pub use self::unpacked::remove_unpacked;
+
 use self::unpacked::Unpacked;
 use crate::error::Context;
 use crate::fs::Repository;

@@ -231,6 +231,7 @@ fn become_command(
     }
     enter.arg("--").args(command);
     spfs_sys::process::pass_on(&mut enter, started.handshake);
+    spfs_repo::remove_unpacked();
     let error = enter.exec();
     CliError::failed(format!("cannot execute {}", Path::new(enter.get_program()).display()))
         .because(&error)

@@ -138,12 +138,19 @@ fn a_runtime_reads_through_a_proxy_and_a_tar_file() {
         let archive = format!("tar:{}", world.path("work/far.tar").display());
         world.spfs(["push", "far", "--to", &archive, "--from"]).arg(&far).succeeds();
         let proxy = format!("proxy:?primary={}&secondary[0]={archive}", near.display());
+        let temp = world.directory("temp", &[]);
         for reference in ["far", "near"] {
-            let run = world.spfs(["run", reference, "--", "cat", "/spfs/f"]);
+            let run = world.spfs(["run", reference, "--", "cat", "/spfs/f"]).env("TMPDIR", &temp);
             let run = run.env("SPFS_REMOTE_origin_ADDRESS", &proxy);
             assert_eq!(run.succeeds().stdout, format!("{reference}\n"));
             world.settle();
+            assert_eq!(fs::read_dir(&temp).unwrap().count(), 0, "nothing stays unpacked");
         }
+        // While it runs, only who serves it has it unpacked.
+        let run = world.spfs(["run", "far", "-r", &archive, "--", "ls"]).arg(&temp);
+        let listed = run.env("TMPDIR", &temp).succeeds().stdout;
+        assert_eq!(listed.lines().count(), 1, "{listed}");
+        world.settle();
         let run = world.spfs(["run", "far", "--", "cat", "/spfs/f"]);
         let run = run.env("SPFS_FUSE_INCLUDE_SECONDARY_TAGS", "false");
         run.env("SPFS_REMOTE_origin_ADDRESS", &proxy).fails_with(1, &["far"]);
