@@ -6,10 +6,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::context::Context;
+use crate::env::{self, Environment};
 use crate::error::Result;
 
 /// Shown below the help of `spfs` itself.
@@ -40,6 +42,44 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The value of a variable that stands for a flag; an empty one counts as unset.
+pub(crate) fn switch(text: &str) -> std::result::Result<bool, &'static str> {
+    let wanted = "it is one of 1, true, yes, on, 0, false, no, off";
+    if text.is_empty() { Ok(false) } else { env::switch(text).ok_or(wanted) }
+}
+
+/// Adds the name of the variable that a refused value came from: the user did not type the
+/// argument that the error is about.
+pub(crate) fn naming_the_variable(mut error: clap::Error, env: &Environment) -> clap::Error {
+    let context = |kind| error.get(kind).map(ToString::to_string);
+    let found = context(ContextKind::InvalidArg).zip(context(ContextKind::InvalidValue));
+    let Some((argument, value)) = found else { return error };
+    let mut command = Cli::command();
+    // Arguments have their names as they are shown only then.
+    command.build();
+    if let Some(name) = variable_of(&command, &argument, &value, env) {
+        let tip = format!("the value comes from the variable {name}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// The variable with this value that can stand for an argument.
+fn variable_of(
+    command: &clap::Command,
+    argument: &str,
+    value: &str,
+    env: &Environment,
+) -> Option<String> {
+    let of_this = command.get_arguments().find_map(|arg| {
+        let name = arg.get_env().filter(|_| arg.to_string() == argument)?;
+        let is_it = env.all().get(name)?.to_string_lossy() == value;
+        is_it.then(|| name.to_string_lossy().into_owned())
+    });
+    let mut below = command.get_subcommands();
+    of_this.or_else(|| below.find_map(|command| variable_of(command, argument, value, env)))
+}
+
 /// How repositories are looked at in this call.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Repository options")]
@@ -63,6 +103,7 @@ pub(crate) struct LogArgs {
 
     /// Begin each log line with the time
     #[arg(long, global = true, env = "SPFS_LOG_TIMESTAMP", hide_env_values = true)]
+    #[arg(value_parser = switch)]
     pub(crate) timestamp: bool,
 }
 
@@ -115,7 +156,6 @@ pub(crate) enum Command {
     Version(commands::version::Args),
     #[command(hide = true)]
     Enter(commands::enter::Args),
-    #[command(hide = true)]
     Completions(commands::completions::Args),
     #[command(hide = true)]
     Man(commands::man::Args),

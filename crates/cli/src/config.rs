@@ -123,6 +123,8 @@ pub(crate) enum RemoteForm<'a> {
     Tar {
         /// Where it is.
         path: &'a str,
+        /// Whether one is begun when it is missing.
+        create: bool,
     },
     /// The parts of a proxy, or with `repair` of a fallback.
     Layers {
@@ -153,7 +155,7 @@ impl Remote {
                 let repair = scheme == "fallback";
                 Ok(RemoteForm::Layers { repair, layers: self.layers()? })
             }
-            Some("tar") => Ok(RemoteForm::Tar { path: path()? }),
+            Some("tar") => Ok(RemoteForm::Tar { path: path()?, create: self.switch("create") }),
             // Whoever parses addresses knows what to say.
             Some(scheme) => Ok(RemoteForm::Address(format!("{scheme}:").into())),
         }

@@ -10,6 +10,7 @@ mod storage;
 
 use std::path::PathBuf;
 
+use spfs_runtime::{BackendSource, MountBackend};
 use spfs_sys::host::Host;
 use spfs_sys::limits::Nofile;
 use spfs_sys::mount::{DeadMounts, MountEntry};
@@ -122,6 +123,7 @@ pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
     };
     findings.push(nofile(facts.nofile));
     findings.extend(configuration(&facts.configuration));
+    findings.extend(backend(facts));
     if let Some(storage) = &facts.storage {
         findings.extend(storage::findings(storage));
     }
@@ -155,6 +157,15 @@ fn configuration(read: &Result<Vec<String>, String>) -> Vec<Finding> {
         Ok(warnings) => warnings.iter().map(warn).collect(),
         Err(error) => vec![Finding::broken(CHECK, error, "correct what it names")],
     }
+}
+
+/// A backend that runtimes do not start with.
+fn backend(facts: &Facts) -> Option<Finding> {
+    facts.configuration.as_ref().ok()?;
+    let error = MountBackend::choose(&facts.backend, BackendSource::Configuration).err()?;
+    let told = matches!(facts.host, Host::MacOs(_)) && macos::is_fskit(&facts.backend);
+    let fix = "set filesystem.backend (SPFS_FILESYSTEM_BACKEND) to another one, or leave it out";
+    (!told).then(|| Finding::broken("backend", error.to_string(), fix))
 }
 
 fn stale(found: &Result<DeadMounts, String>) -> Vec<Finding> {

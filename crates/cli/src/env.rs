@@ -140,6 +140,15 @@ impl Environment {
     }
 }
 
+/// What the text of a variable that is on or off says; `None` when it is neither.
+pub(crate) fn switch(text: &str) -> Option<bool> {
+    match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// The name that this process was started by.
 pub(crate) fn called_as() -> Option<OsString> {
     std::env::args_os().next()

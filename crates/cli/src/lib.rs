@@ -55,10 +55,13 @@ pub fn called_as_daemon() -> bool {
 
 /// Runs the process that serves runtimes; what its arguments do not say the configuration does.
 pub fn serve() -> ExitCode {
-    spfs_service::main_with(Defaults {
+    let code = spfs_service::main_with(Defaults {
         settings: &|| commands::routed::defaults(Environment::capture()),
         remote: &|name| commands::routed::remote_address(Environment::capture(), name),
-    })
+    });
+    // The runtimes have ended; threads that look after them may be about to.
+    spfs_repo::remove_unpacked();
+    code
 }
 
 /// Reads a text as a configuration file; returns what its user would be warned of, or what is wrong
@@ -75,7 +78,7 @@ pub fn main() -> ExitCode {
     let env = Environment::capture();
     let cli = match Cli::try_parse_from(command_line()) {
         Ok(cli) => cli,
-        Err(error) => return output::report_usage(&error),
+        Err(error) => return output::report_usage(&args::naming_the_variable(error, &env)),
     };
     match run(cli, env) {
         Ok(code) => code,

@@ -93,7 +93,17 @@ pub(crate) struct LogOptions {
 
 /// Sends log lines to stderr, and to the file when there is one.
 pub(crate) fn start_logging(options: &LogOptions, env: &Environment) -> Result<()> {
-    let filter = filter_directives(options.verbosity, env.text("SPFS_LOG"), env.text("RUST_LOG"));
+    let mut refused = Vec::new();
+    let mut variable = |name| {
+        let text = env.text(name)?;
+        let parsed = EnvFilter::builder().parse(text);
+        parsed
+            .map_err(|error| refused.push(format!("{name}={text:?} is ignored: {error}")))
+            .ok()?;
+        Some(text)
+    };
+    let (spfs_log, rust_log) = (variable("SPFS_LOG"), variable("RUST_LOG"));
+    let filter = filter_directives(options.verbosity, spfs_log, rust_log);
     let stderr = layer(BoxMakeWriter::new(io::stderr), &filter, options.timestamp, colours(env));
     let mut layers = vec![stderr];
     if let Some(path) = &options.file {
@@ -106,6 +116,9 @@ pub(crate) fn start_logging(options: &LogOptions, env: &Environment) -> Result<(
     let subscriber = Registry::default().with(layers);
     // A second call in one process (tests) keeps the first subscriber, which is as good.
     tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+    for refused in refused {
+        tracing::warn!("the variable {refused}");
+    }
     Ok(())
 }
 

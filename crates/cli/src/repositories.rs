@@ -8,7 +8,7 @@ use std::sync::Arc;
 use spfs_model::{Digest, EnvSpec, Layer, Manifest, Object, Tag, TagSpec};
 use spfs_repo::{
     Address, AddressContext, AnyRepository, LayeredRepository, Layering, RepoError, Repository,
-    ResolvedEnvironment, TagNamespace, TagScope, time,
+    ResolvedEnvironment, TagNamespace, TagScope, TarRepository, time,
 };
 use spfs_runtime::Runtimes;
 
@@ -22,15 +22,16 @@ pub(crate) fn create(path: &Path) -> Result<Repository> {
     Ok(Repository::create(path)?)
 }
 
-/// Makes a repository in a folder, named by its path or address, or completes one.
+/// Makes a repository in a folder or an archive, named by its path or address, or completes one.
 pub(crate) fn init(context: &Context, place: &Path) -> Result<()> {
     let folder = match place.to_str().filter(|text| Address::has_scheme(text)) {
         None => context.env.absolute(place),
         Some(text) => match address(context, text)? {
             Address::Folder { path, .. } => path,
-            Address::Tar { .. } | Address::Layered { .. } => {
-                return Err(CliError::failed(format!("{text} is no folder")).hint(
-                    "name the folder that is to hold the repository, as a path or 'file:PATH'",
+            Address::Tar { path, .. } => return Ok(TarRepository::create(&path)?.save()?),
+            Address::Layered { .. } => {
+                return Err(CliError::failed(format!("{text} is more than one repository")).hint(
+                    "name the place of one: a folder (a path, or 'file:PATH'), or 'tar:PATH'",
                 ));
             }
         },
@@ -261,6 +262,14 @@ pub(crate) fn remote(context: &Context, name: &str) -> Result<Shared> {
     Ok(repository)
 }
 
+/// Another repository that something is put into, else the local one.
+///
+/// Whoever does so saves it before telling of it: what cannot be saved is not there.
+pub(crate) fn target(context: &Context, name: Option<&str>) -> Result<Shared> {
+    let Some(name) = name else { return Ok(Arc::new(local(context)?)) };
+    Ok(address(context, name)?.for_writing().open(context.config()?.encoding())?)
+}
+
 /// The full address of another repository, which can be opened.
 pub(crate) fn remote_address(context: &Context, name: &str) -> Result<String> {
     let address = address(context, name)?;
@@ -289,9 +298,9 @@ impl Configured<'_> {
                 let path = self.absolute(Path::new(path));
                 Address::Folder { path, create, tags: TagScope::default() }
             }
-            RemoteForm::Tar { path } => {
+            RemoteForm::Tar { path, create } => {
                 let path = self.absolute(Path::new(path));
-                Address::Tar { path, tags: TagScope::default() }
+                Address::Tar { path, create, tags: TagScope::default() }
             }
             RemoteForm::Layers { repair, layers } => {
                 Address::layered(repair, &layers, self, depth)?

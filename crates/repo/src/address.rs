@@ -39,6 +39,8 @@ pub enum Address {
     Tar {
         /// Its absolute path.
         path: PathBuf,
+        /// Whether one is begun when it is missing.
+        create: bool,
         /// Which tags are seen.
         tags: TagScope,
     },
@@ -139,7 +141,10 @@ impl Address {
                 let create = query.switch("create")?.unwrap_or(false);
                 Self::Folder { path: place(&path)?, create, tags }
             }
-            "tar" => Self::Tar { path: place(&path)?, tags },
+            "tar" => {
+                let create = query.switch("create")?.unwrap_or(false);
+                Self::Tar { path: place(&path)?, create, tags }
+            }
             "proxy" | "fallback" => {
                 let layers = query.layers()?;
                 let mut address = Self::layered(scheme == "fallback", &layers, context, depth)?;
@@ -194,6 +199,16 @@ impl Address {
         }
     }
 
+    /// The same address to put something into: where an archive is missing, that begins one.
+    pub fn for_writing(mut self) -> Self {
+        match &mut self {
+            Self::Folder { .. } => {}
+            Self::Tar { create, .. } => *create = true,
+            Self::Layered { primary, .. } => **primary = primary.clone().for_writing(),
+        }
+        self
+    }
+
     /// Opens the repository.
     pub fn open(&self, encoding: Encoding) -> Result<Arc<dyn AnyRepository>> {
         match self {
@@ -203,8 +218,10 @@ impl Address {
                 let repository = repository?.with_encoding(encoding);
                 Ok(pinned(Arc::new(repository.with_namespace(tags.namespace.clone())), tags.when))
             }
-            Self::Tar { path, tags } => {
-                let repository = TarRepository::open(path)?.with_encoding(encoding);
+            Self::Tar { path, create, tags } => {
+                let repository =
+                    if *create { TarRepository::create(path) } else { TarRepository::open(path) };
+                let repository = repository?.with_encoding(encoding);
                 Ok(pinned(Arc::new(repository.with_namespace(tags.namespace.clone())), tags.when))
             }
             Self::Layered { primary, secondary, layering } => {
@@ -338,19 +355,11 @@ pub fn time(text: &str, now: &Zoned) -> Result<Timestamp, String> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder { path, create, tags } => {
+            Self::Folder { path, create, tags } | Self::Tar { path, create, tags } => {
+                let scheme = if matches!(self, Self::Tar { .. }) { "tar" } else { "file" };
                 let create = create.then(|| ("create".to_owned(), "true".to_owned()));
-                let query = create.into_iter().chain(tags.parameters());
-                write!(
-                    f,
-                    "file://{}{}",
-                    encoded(&path.to_string_lossy()),
-                    Parameters(query.collect())
-                )
-            }
-            Self::Tar { path, tags } => {
-                let query = tags.parameters().collect();
-                write!(f, "tar://{}{}", encoded(&path.to_string_lossy()), Parameters(query))
+                let query = Parameters(create.into_iter().chain(tags.parameters()).collect());
+                write!(f, "{scheme}://{}{query}", encoded(&path.to_string_lossy()))
             }
             Self::Layered { primary, secondary, layering } => {
                 let mut query = vec![("primary".to_owned(), primary.to_string())];

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use spfs_model::{Digest, Object, ObjectKind, TagName, TagSpec};
+use spfs_model::{Digest, Manifest, Object, ObjectKind, TagName, TagSpec};
 
 use crate::fs::objects::{encode_object, verify_object};
 use crate::progress::{NoProgress, Progress};
@@ -286,6 +286,9 @@ impl<'a> Check<'a> {
             self.payload(&payload, size);
             return Vec::new();
         }
+        if let Object::Manifest(manifest) = &object {
+            self.sizes(digest, manifest);
+        }
         let children = children(&object);
         let all: Vec<Digest> = children.inner.into_iter().chain(children.blobs).collect();
         let mut edges = self.edges.lock();
@@ -297,6 +300,36 @@ impl<'a> Check<'a> {
             }
         }
         all
+    }
+
+    /// Compares the sizes that a manifest tells of its files with those of the payloads: its digest
+    /// is right whatever it tells.
+    fn sizes(&self, digest: &Digest, manifest: &Manifest) {
+        let mut sizes: Vec<_> = manifest.blobs().map(|(blob, size, _)| (blob, size)).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let wrong = sizes.into_iter().filter_map(|(blob, size)| {
+            let length = self.other_length(&blob, size)?;
+            Some(format!("it says that the payload {blob} has {size} bytes, which has {length}"))
+        });
+        let mut wrong = wrong.fuse();
+        let Some(first) = wrong.next() else { return };
+        let how = match wrong.count() {
+            0 => first,
+            more => format!("{first}; and {more} more like that"),
+        };
+        self.problem(Subject::Object(*digest), Fault::Damaged(how), false);
+    }
+
+    /// The length of a payload when it is not `size`. Where its blob says `size` as well it is the
+    /// payload that is damaged, as is told there.
+    fn other_length(&self, blob: &Digest, size: u64) -> Option<u64> {
+        let found = self.repository.payloads().find(blob).ok()??;
+        if found.size == size {
+            return None;
+        }
+        let (_, blob) = self.repository.objects().read(blob).ok()?;
+        matches!(blob, Object::Blob { size: told, .. } if told != size).then_some(found.size)
     }
 
     fn payload(&self, digest: &Digest, size: u64) {

@@ -124,7 +124,10 @@ impl Clean<'_> {
         if !self.options.dry_run {
             let before = self.options.now.saturating_sub(KEEP_WORK_FOR);
             let before = before.unwrap_or(Timestamp::MIN);
-            report.leftovers_removed = self.repository.remove_leftovers(before)?;
+            match self.repository.remove_leftovers(before) {
+                Ok(removed) => report.leftovers_removed = removed,
+                Err(error) => report.failed.push(error),
+            }
         }
         Ok(report)
     }

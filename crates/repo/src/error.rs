@@ -130,11 +130,13 @@ pub enum RepoError {
         /// What is wrong.
         source: TagError,
     },
-    /// A symbolic link below the tags of a repository.
-    #[error("{} is a symbolic link: tags are not written through it", path.display())]
+    /// A symbolic link in place of a folder of a repository.
+    #[error("{} is a symbolic link: {refused} through it", path.display())]
     Link {
         /// The link.
         path: PathBuf,
+        /// What is not done.
+        refused: &'static str,
     },
     /// A record that cannot be stored.
     #[error("cannot write the tag {tag}")]
@@ -348,6 +350,12 @@ pub enum RepoError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// Where the archive of a repository should be, nothing is.
+    #[error("the archive {} does not exist", path.display())]
+    NoArchive {
+        /// The file.
+        path: PathBuf,
     },
     /// Somebody else wrote the archive meanwhile.
     #[error("the archive {} was changed by somebody else since it was opened", path.display())]

@@ -23,6 +23,7 @@ mod layer;
 mod layered;
 mod live_layer;
 mod memory;
+mod nearest;
 mod over;
 mod pinned;
 mod progress;
@@ -49,6 +50,7 @@ pub use layer::{
 pub use layered::{LayeredRepository, Layering};
 pub use live_layer::{LiveEntry, LiveLayer, LivePath, LivePathError};
 pub use memory::MemoryRepository;
+pub use nearest::nearest;
 pub use pinned::PinnedRepository;
 pub use progress::{NoProgress, Progress};
 pub use repository::{AnyRepository, Batch, Encoding, Found, Stored};
@@ -57,6 +59,6 @@ pub use resolve::{
 };
 pub use spec_file::{check_spec_text, stored_items};
 pub use stack::{LoadedLayer, load_layers, load_stack};
-pub use tar::TarRepository;
+pub use tar::{TarRepository, remove_unpacked};
 pub use target::{Folder, Place, TargetDir};
 pub use traits::{Digests, Objects, Payloads, TagListing, TagNamespace, Tags};

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use spfs_model::{Digest, EnvItem, EnvSpec, Object, ObjectKind, PartialDigest, TagSpec};
+use spfs_model::{
+    Digest, EnvItem, EnvSpec, Object, ObjectKind, ParseEnvError, PartialDigest, TagSpec,
+};
 
 use crate::layer::read_any;
 use crate::live_layer::LiveLayer;
@@ -73,8 +75,9 @@ pub fn resolve_item(repositories: &[&dyn AnyRepository], item: &EnvItem) -> Resu
 
 /// What a reference stands for: a tag, a digest, or the start of a digest, tried in this order.
 pub fn resolve_reference(repositories: &[&dyn AnyRepository], reference: &str) -> Result<Digest> {
-    if let Ok(tag) = reference.parse::<TagSpec>() {
-        match resolve_tag(repositories, &tag) {
+    let tag = reference.parse::<TagSpec>();
+    if let Ok(tag) = &tag {
+        match resolve_tag(repositories, tag) {
             Err(RepoError::UnknownReference { .. }) => {}
             result => return result,
         }
@@ -82,9 +85,15 @@ pub fn resolve_reference(repositories: &[&dyn AnyRepository], reference: &str) -
     if let Ok(digest) = reference.parse() {
         return known(repositories, &digest);
     }
-    match reference.parse::<PartialDigest>() {
-        Ok(partial) => resolve_partial(repositories, &partial),
-        Err(_) => Err(RepoError::UnknownReference { reference: reference.to_owned() }),
+    if let Ok(partial) = reference.parse() {
+        return resolve_partial(repositories, &partial);
+    }
+    let reference = reference.to_owned();
+    match tag {
+        Ok(_) => Err(RepoError::UnknownReference { reference }),
+        Err(source) => {
+            Err(RepoError::BadReference { reference, source: ParseEnvError::Item { source } })
+        }
     }
 }
 

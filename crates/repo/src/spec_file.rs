@@ -1,12 +1,15 @@
 //! Spec files: environments in files of their own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use spfs_model::{EnvItem, EnvSpec};
 
 use crate::live_layer::{LiveLayer, LiveSpec};
+use crate::nearest::nearest;
 use crate::{RepoError, Result};
 
 /// What the names of spec files end in.
@@ -73,7 +76,9 @@ fn expand_into(spec: &EnvSpec, within: &mut Vec<PathBuf>, expanded: &mut Expande
             return Err(RepoError::SpecFileLoop { path });
         }
         let refuse = |reason| RepoError::SpecFile { path: path.clone(), reason };
-        match parse(&text).map_err(refuse)? {
+        let spec = parse(&text).map_err(refuse)?;
+        warn_of_unknown_keys(&path, &text, &spec);
+        match spec {
             Spec::Run(inner) => {
                 within.push(path);
                 expand_into(&inner, within, expanded)?;
@@ -144,9 +149,41 @@ fn parse(text: &str) -> Result<Spec, String> {
     spec.layers.iter().map(item).collect::<Result<_, _>>().map(EnvSpec).map(Spec::Run)
 }
 
+/// Says which keys mean nothing. As upstream has it they do no harm, but whoever wrote one expects
+/// something of it.
+fn warn_of_unknown_keys(path: &Path, text: &str, spec: &Spec) {
+    for (key, known) in unknown_keys(text, spec) {
+        let meant = nearest(&key, known.iter().copied());
+        let meant = meant.map(|name| format!(": did you mean {name:?}?")).unwrap_or_default();
+        tracing::warn!("the key {key:?} in the spec file {} is not known{meant}", path.display());
+    }
+}
+
+/// The keys that mean nothing, each with those that would mean something in its place.
+fn unknown_keys(text: &str, spec: &Spec) -> Vec<(String, &'static [&'static str])> {
+    const OF_ENTRY: &[&str] = &["src", "bind", "dest"];
+    type Keys = BTreeMap<String, IgnoredAny>;
+    #[derive(Default, Deserialize)]
+    struct Entries {
+        #[serde(default)]
+        contents: Vec<Keys>,
+    }
+    let top: Keys = serde_saphyr::from_str(text).unwrap_or_default();
+    let (known, entries) = match spec {
+        Spec::Run(_) => (&["api", "layers"], Entries::default()),
+        Spec::Live(_) => (&["api", "contents"], serde_saphyr::from_str(text).unwrap_or_default()),
+    };
+    let of_top = top.into_keys().map(|key| (key, &known[..]));
+    let of_entries = entries.contents.into_iter().flat_map(Keys::into_keys);
+    let all = of_top.chain(of_entries.map(|key| (key, OF_ENTRY)));
+    all.filter(|(key, known)| !known.contains(&key.as_str())).collect()
+}
+
 /// Whether a text can be that of a spec file. Nothing is looked for on the disk.
 pub fn check_spec_text(text: &str) -> Result<(), String> {
-    parse(text).map(drop)
+    let spec = parse(text)?;
+    drop(unknown_keys(text, &spec));
+    Ok(())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

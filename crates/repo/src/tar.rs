@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use spfs_sys::lock::Lock;
 use spfs_sys::publish::{Draft, Durability};
 
+pub use self::unpacked::remove_unpacked;
+
 use self::unpacked::Unpacked;
 use crate::error::Context;
 use crate::fs::Repository;
@@ -76,14 +78,26 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 type Content = Vec<(PathBuf, u64, (i64, i64))>;
 
 impl TarRepository {
-    /// Opens the repository in a tar file, or an empty one where there is no file yet.
+    /// Opens the repository in a tar file.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_or_begin(path, false)
+    }
+
+    /// Opens the repository in a tar file, or begins an empty one where there is no file yet.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::open_or_begin(path, true)
+    }
+
+    fn open_or_begin(path: &Path, may_begin: bool) -> Result<Self> {
         if !path.is_absolute() {
             return Err(RepoError::RelativeRoot { path: path.to_owned() });
         }
+        let archive = Version::of(path)?;
+        if archive.is_none() && !may_begin {
+            return Err(RepoError::NoArchive { path: path.to_owned() });
+        }
         let parent = std::env::temp_dir();
         let folder = Unpacked::create_in(&parent).at("create a folder for", path)?;
-        let archive = Version::of(path)?;
         if archive.is_some() {
             unpack(path, folder.repository())?;
         }

@@ -1,11 +1,12 @@
 //! The active runtime: the one that this process is in.
 
 use spfs_runtime::control::LiveStatus;
-use spfs_runtime::{RuntimeFolder, RuntimeName};
+use spfs_runtime::{RuntimeFolder, RuntimeName, RuntimeNameError};
 use spfs_service::{Client, ClientError};
 
 use super::tree::shown_path;
 use crate::context::Context;
+use crate::env::RUNTIME;
 use crate::error::{CliError, Result};
 
 /// The active runtime and a connection to what serves it.
@@ -40,7 +41,9 @@ pub(crate) fn open_files(paths: &[Vec<u8>]) -> String {
 /// The active runtime's name; `what` is the command that needs one.
 pub(crate) fn name(context: &Context, what: &str) -> Result<RuntimeName> {
     let name = context.env.runtime().ok_or_else(|| CliError::no_runtime(what))?;
-    Ok(name.parse::<RuntimeName>()?)
+    name.parse().map_err(|error: RuntimeNameError| {
+        CliError::failed(format!("the variable {RUNTIME} names no runtime")).because(&error)
+    })
 }
 
 /// Connects to what serves the active runtime; `what` is the command that needs it.

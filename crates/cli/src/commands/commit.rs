@@ -102,16 +102,16 @@ impl Args {
         self.check_kind()?;
         let digest = match (&self.path, &self.reference, self.kind) {
             (Some(path), ..) => {
-                let repository = repositories::chosen(context, &self.repo)?;
+                let repository = repositories::target(context, self.repo.remote.as_deref())?;
                 let digest = self.directory(&*repository, path, context)?;
-                self.tell(&*repository, digest, context)?;
+                tag::put_all(&*repository, &self.tags, digest, context)?;
                 digest
             }
             (None, Some(reference), _) => {
                 let sources = repositories::sources(context, self.repo.remote.as_deref())?;
                 let stack = sources.resolve(reference)?;
                 let digest = spfs_repo::write_platform(sources.first(), &stack, self.allow_empty)?;
-                self.tell(sources.first(), digest, context)?;
+                tag::put_all(sources.first(), &self.tags, digest, context)?;
                 digest
             }
             (None, None, Some(kind)) => self.runtime(kind, context)?,
@@ -192,28 +192,13 @@ impl Args {
             let count = done.left_out;
             tracing::info!(count, "files of macOS left out; --keep-macos-files stores them");
         }
-        self.tell(&repositories::local(context)?, done.digest, context)?;
+        tag::put_all(&repositories::local(context)?, &self.tags, done.digest, context)?;
         if was_editable && !done.editable {
             tracing::info!("edit mode disabled");
         } else if done.editable && !self.keep_editing {
             tracing::warn!("edit mode stays on: {}", active::open_files(&done.busy));
         }
         Ok(done.digest)
-    }
-
-    /// Sets the tags, and says what was made.
-    fn tell(
-        &self,
-        repository: &dyn AnyRepository,
-        digest: Digest,
-        context: &Context,
-    ) -> Result<()> {
-        tracing::info!(%digest, "created");
-        for name in &self.tags {
-            tag::put(repository, name, digest, context)?;
-            tracing::info!(tag = name.to_string(), "created");
-        }
-        Ok(())
     }
 
     fn annotations(&self) -> Vec<(String, String)> {

@@ -9,6 +9,8 @@ use crate::context::Context;
 use crate::error::Result;
 
 /// Print the completion script for a shell
+///
+/// For bash, 'source <(spfs completions bash)' in ~/.bashrc; other shells read it from a file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The shell

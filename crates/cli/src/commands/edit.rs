@@ -13,11 +13,12 @@ use crate::error::Result;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End edit mode; changes stay
-    #[arg(long, conflicts_with = "keep_runtime")]
+    #[arg(long)]
     off: bool,
 
     /// Keep the runtime and its changes when the last process has ended
     #[arg(short, long, env = "SPFS_KEEP_RUNTIME", hide_env_values = true)]
+    #[arg(value_parser = crate::args::switch)]
     keep_runtime: bool,
 }
 

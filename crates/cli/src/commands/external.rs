@@ -47,31 +47,11 @@ fn unknown(name: &str) -> CliError {
     }
 }
 
-/// The command whose name differs least, when it differs little.
+/// The command that may have been meant.
 fn nearest(name: &str) -> Option<String> {
-    Cli::command()
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-        .map(|command| (distance(name, command.get_name()), command.get_name().to_owned()))
-        .filter(|(distance, command)| *distance <= 1 + command.len() / 4)
-        .min()
-        .map(|(_, command)| command)
-}
-
-/// Number of letters to add, remove or change (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
+    let cli = Cli::command();
+    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    spfs_repo::nearest(name, shown.map(clap::Command::get_name)).map(str::to_owned)
 }
 
 #[cfg(test)]

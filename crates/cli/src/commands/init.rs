@@ -20,7 +20,8 @@ pub(crate) struct Args {
 enum What {
     /// Make an empty repository, or complete one that is there already
     Repo {
-        /// The folder in which it is to lie, as a path or a 'file:' address
+        /// The folder in which it is to lie, as a path or a 'file:' address; or the archive, as a
+        /// 'tar:' address
         path: PathBuf,
     },
 }

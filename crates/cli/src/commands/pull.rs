@@ -40,7 +40,7 @@ impl Args {
             Some(name) => repositories::remote(context, name)?,
             None => self.search(&spec, context)?,
         };
-        let to = repositories::named_or_local(context, self.to.as_deref())?;
+        let to = repositories::target(context, self.to.as_deref())?;
         self.transfer.copy(&*from, &*to, &spec, self.sync, context)
     }
 

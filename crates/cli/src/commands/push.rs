@@ -35,7 +35,7 @@ impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let spec = environment(&self.references)?;
         let from = repositories::named_or_local(context, self.from.as_deref())?;
-        let to = repositories::remote(context, &self.to)?;
+        let to = repositories::target(context, Some(&self.to))?;
         self.transfer.copy(&*from, &*to, &spec, true, context)
     }
 }

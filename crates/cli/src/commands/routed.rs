@@ -103,6 +103,7 @@ fn execute(
     };
     let folder = runtimes.folder(name);
     let startup = startup(&folder, name, mountpoint, command.to_vec(), preserve, &context.env);
+    spfs_repo::remove_unpacked();
     let failed = startup.prepare(suffix).and_then(|program| program.execute());
     match failed {
         Ok(never) => match never {},

@@ -54,6 +54,7 @@ pub(super) struct RuntimeArgs {
 
     /// Keep the runtime and its changes when the last process has ended
     #[arg(short, long, env = "SPFS_KEEP_RUNTIME", hide_env_values = true)]
+    #[arg(value_parser = crate::args::switch)]
     keep_runtime: bool,
 
     /// Name the runtime
@@ -230,6 +231,7 @@ fn become_command(
     }
     enter.arg("--").args(command);
     spfs_sys::process::pass_on(&mut enter, started.handshake);
+    spfs_repo::remove_unpacked();
     let error = enter.exec();
     CliError::failed(format!("cannot execute {}", Path::new(enter.get_program()).display()))
         .because(&error)

@@ -11,7 +11,7 @@ use spfs_runtime::{
 use super::annotations::AnnotationArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
-use crate::repositories;
+use crate::{output, repositories};
 
 mod export;
 
@@ -228,11 +228,19 @@ impl RemoveArgs {
             running: self.force || self.ignore_monitor,
             durable: self.remove_durable,
         };
+        let mut code = ExitCode::SUCCESS;
         for name in &self.names {
-            runtimes.remove(name, options)?;
-            tracing::info!(%name, "removed");
+            match runtimes.remove(name, options) {
+                Ok(()) => tracing::info!(%name, "removed"),
+                // As rm(1): what cannot be removed does not keep the others.
+                Err(error) => {
+                    let error = CliError::from(error);
+                    output::report(&error);
+                    code = error.exit_code();
+                }
+            }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use spfs_model::TagName;
+use spfs_model::{Digest, TagName};
+use spfs_repo::AnyRepository;
 
 use crate::args::RepoArgs;
 use crate::context::Context;
@@ -28,22 +29,40 @@ impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
         let repository = repositories::chosen(context, &self.repo)?;
         let target = spfs_repo::resolve_reference(&[&*repository], &self.target)?;
-        for tag in &self.tags {
-            put(&*repository, tag, target, context)?;
-            tracing::info!(%tag, "created");
-        }
+        put(&*repository, &self.tags, target, context, |done| {
+            done.iter().for_each(|tag| tracing::info!(%tag, "created"));
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Points a tag at something, signed by the configured user.
-pub(super) fn put(
-    repository: &dyn spfs_repo::AnyRepository,
-    tag: &TagName,
-    target: spfs_model::Digest,
+/// Says what was stored, and tags it.
+pub(super) fn put_all(
+    repository: &dyn AnyRepository,
+    tags: &[TagName],
+    digest: Digest,
     context: &Context,
 ) -> Result<()> {
+    put(repository, tags, digest, context, |done| {
+        tracing::info!(%digest, "created");
+        done.iter().for_each(|tag| tracing::info!(tag = tag.to_string(), "created"));
+    })
+}
+
+/// Points tags at something, signed by the configured user, and tells which, up to the first that
+/// fails; nothing is told before it is saved.
+fn put(
+    repository: &dyn AnyRepository,
+    tags: &[TagName],
+    target: Digest,
+    context: &Context,
+    tell: impl FnOnce(&[TagName]),
+) -> Result<()> {
     let user = context.config()?.signature();
-    repository.tags().push(tag, target, &user, now())?;
-    Ok(())
+    let one = |tag: &TagName| repository.tags().push(tag, target, &user, now());
+    let mut done = 0;
+    let failed = tags.iter().try_for_each(|tag| one(tag).map(|_| done += 1));
+    repository.save()?;
+    tell(&tags[..done]);
+    Ok(failed?)
 }

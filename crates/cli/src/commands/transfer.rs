@@ -130,6 +130,9 @@ impl TransferArgs {
         };
         let report = sync(from, to, spec, &options)?;
         drop(bar);
+        if !self.dry_run {
+            to.save()?;
+        }
         tell(if self.dry_run { "would be synced" } else { "synced" }, &report);
         if self.json {
             context.out.json(&self.copied(&report))?;

@@ -41,19 +41,22 @@ impl Args {
             ));
             return Err(error.hint(format!("'spfs untag {}' removes that version alone", self.tag)));
         }
+        let repository = repositories::chosen(context, &self.repo)?;
         if !(self.all || self.latest || has_version) {
+            // Nobody is to be asked for the version of a tag that does not exist.
+            repository.tags().resolve(&spec)?;
             let error = CliError::failed(format!("which versions of {spec} are to be removed?"));
             return Err(
                 error.hint(format!("--all, --latest, or one of them: {spec}~0, {spec}~1, …"))
             );
         }
-        let repository = repositories::chosen(context, &self.repo)?;
         if self.all {
             remove_all(&*repository, &spec)?;
         } else {
             let record = repository.tags().resolve(&spec)?;
             repository.tags().remove_version(spec.tag(), &record)?;
         }
+        repository.save()?;
         tracing::info!(tag = %self.tag, "removed");
         Ok(ExitCode::SUCCESS)
     }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, context: &mut Context) -> Result<ExitCode> {
-        let repository = repositories::chosen(context, &self.repo)?;
+        let repository = repositories::target(context, self.repo.remote.as_deref())?;
         let batch = repository.batch()?;
         let (digest, _) = match &self.file {
             None => batch.blob_from_reader(&mut std::io::stdin().lock())?,
@@ -41,11 +41,7 @@ impl Args {
             }
         };
         batch.finish()?;
-        tracing::info!(%digest, "created");
-        for tag in &self.tags {
-            tag::put(&*repository, tag, digest, context)?;
-            tracing::info!(tag = tag.to_string(), "created");
-        }
+        tag::put_all(&*repository, &self.tags, digest, context)?;
         Ok(ExitCode::SUCCESS)
     }
 }

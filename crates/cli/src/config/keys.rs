@@ -101,6 +101,20 @@ pub(super) fn is_section(path: &[String]) -> bool {
     }
 }
 
+/// The key or section that may have been meant by `path`, among those beside it.
+pub(super) fn nearest(path: &[String]) -> Option<String> {
+    let (last, section) = path.split_last()?;
+    let before: String = section.iter().map(|part| format!("{part}.")).collect();
+    let below = |key: &'static str| key.strip_prefix(&before)?.split('.').next();
+    let beside: Vec<&str> = match section {
+        [] => SECTIONS.to_vec(),
+        [remote, _] if remote == "remote" => REMOTE_MEMBERS.to_vec(),
+        _ => KEYS.iter().filter_map(|(key, _)| below(key)).collect(),
+    };
+    let meant = spfs_repo::nearest(last, beside)?;
+    Some(before + meant)
+}
+
 /// The key that the variable `name` (with its `SPFS_`) sets.
 ///
 /// Both separators of upstream: `__` between all parts, or `_` alone; with the latter a key that

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::keys::{self, Kind, VariableKey};
-use crate::env::Environment;
+use crate::env::{self, Environment};
 
 /// Endings of the other formats that upstream reads beside TOML.
 const OTHER_FORMATS: &[&str] = &["conf", "yaml", "yml", "json", "ini"];
@@ -151,9 +151,7 @@ impl Merged {
                     self.lay_over(inner, path, origin)?;
                 }
                 value if keys::kind_of(path).is_some() => self.set(path, value, origin)?,
-                _ => self
-                    .warnings
-                    .push(format!("unknown configuration key {} in {origin}", path.join("."))),
+                _ => self.warnings.push(unknown(path, origin)),
             }
             path.pop();
         }
@@ -190,17 +188,18 @@ impl Merged {
     }
 }
 
+fn unknown(path: &[String], origin: Origin<'_>) -> String {
+    let meant = keys::nearest(path).map(|key| format!(": did you mean {key}?"));
+    format!("unknown configuration key {} in {origin}{}", path.join("."), meant.unwrap_or_default())
+}
+
 /// A variable's text as the value that its key holds; text that does not fit stays text, and is
 /// then refused with the key's name.
 fn from_text(text: &str, kind: Kind) -> Value {
     let plain = || Value::String(text.to_owned());
     match kind {
         Kind::Text | Kind::Word(_) | Kind::Any => plain(),
-        Kind::Switch => match text.to_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Value::Boolean(true),
-            "false" | "0" | "no" | "off" => Value::Boolean(false),
-            _ => plain(),
-        },
+        Kind::Switch => env::switch(text).map_or_else(plain, Value::Boolean),
         Kind::Number => text.parse().map_or_else(|_| plain(), Value::Integer),
         Kind::TextList => Value::Array(
             text.split(',')

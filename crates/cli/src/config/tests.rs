@@ -75,6 +75,25 @@ fn unknown_keys_are_warned_about_with_their_source() {
 }
 
 #[test]
+fn the_key_that_may_have_been_meant_is_named() {
+    for (toml, told) in [
+        ("[storage]\nrooot = 1\n", "storage.rooot in TEXT: did you mean storage.root?"),
+        ("[storagr]\nroot = 1\n", "storagr in TEXT: did you mean storage?"),
+        ("[remote.o]\nadress = 1\n", "remote.o.adress in TEXT: did you mean remote.o.address?"),
+        (
+            "[filesystem.overlay_options]\nx = 1\n",
+            "filesystem.overlay_options in TEXT: did you mean filesystem.overlayfs_options?",
+        ),
+        ("[storage]\ncolour = 1\n", "storage.colour in TEXT"),
+        ("root = 1\n", "root in TEXT"),
+    ] {
+        let warnings = check_text(toml).unwrap();
+        let told = format!("unknown configuration key {}", told.replace("TEXT", "text"));
+        assert_eq!(warnings, [told], "{toml:?}");
+    }
+}
+
+#[test]
 fn values_of_the_wrong_kind_name_key_and_source() {
     let message =
         |toml: &str, variables: &[(&str, &str)]| with(toml, variables).unwrap_err().to_string();

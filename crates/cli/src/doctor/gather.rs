@@ -15,7 +15,7 @@ use spfs_service::{Client, Settings};
 use spfs_sys::publish::Draft;
 use spfs_sys::{host, limits, mount, reflink};
 
-use super::storage::{Clones, Crashed, Storage};
+use super::storage::{Clones, Crashed, Refused, Storage};
 use super::{Agent, Facts, Service};
 use crate::commands::service::expected_agent;
 use crate::config::{self, Config};
@@ -76,12 +76,22 @@ fn installed_agent(context: &Context, config: Option<&Config>) -> Agent {
 fn storage(root: &Path) -> Storage {
     let exists = |path: &&Path| path.exists();
     let nearest = root.ancestors().find(exists).unwrap_or(root).to_owned();
-    // The file goes when it is dropped.
-    let writable = Draft::create_in(&nearest).map(drop).map_err(|error| error.to_string());
-    let clones = if writable.is_ok() && nearest == root { clones(root) } else { Clones::Unknown };
+    // A storage that is shared may have a root that only its owner can write; nobody needs to
+    // where all is there.
+    let can_write = |name: &str| {
+        let path = Some(root.join(name)).filter(|path| path.exists()).unwrap_or(nearest.clone());
+        // The file goes when it is dropped.
+        let tried = Draft::create_in(&path).map(drop);
+        tried.map_err(|error| Refused { path, why: error.to_string() })
+    };
+    let startable = can_write("runtimes");
+    let storable = ["objects", "payloads", "tags"].into_iter().try_for_each(can_write);
+    let there = nearest == root;
+    let clones = if there && startable.is_ok() { clones(root) } else { Clones::Unknown };
     let runtimes_mode = fs::metadata(root.join("runtimes")).ok().map(|found| found.mode());
     let (crashed, unreadable) = runtimes(root);
-    Storage { root: root.to_owned(), nearest, writable, runtimes_mode, clones, crashed, unreadable }
+    let root = root.to_owned();
+    Storage { root, there, startable, storable, runtimes_mode, clones, crashed, unreadable }
 }
 
 /// Whether payloads and scratch share a volume, and that volume can clone.
@@ -93,7 +103,9 @@ fn clones(root: &Path) -> Clones {
         let [payloads, runtimes] = folders;
         return Clones::OtherVolume(payloads, runtimes);
     }
-    match try_clone(root) {
+    let writable = Draft::create_in(root).is_ok();
+    let place = if writable { root.to_owned() } else { root.join("runtimes") };
+    match try_clone(&place) {
         Ok(()) => Clones::Shared,
         Err(error) => Clones::Copied(error.to_string()),
     }

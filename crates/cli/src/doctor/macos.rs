@@ -64,9 +64,14 @@ fn extension(host: &MacHost) -> Finding {
     )
 }
 
+/// Whether the name of a backend, or of a type of file system, is that of macFUSE without a kernel
+/// extension.
+pub(super) fn is_fskit(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("fskit")
+}
+
 fn backend(configured: &str, mounted: Option<&str>) -> Finding {
     const CHECK: &str = "macFUSE backend";
-    let is_fskit = |text: &str| text.to_ascii_lowercase().contains("fskit");
     if !is_fskit(configured) && !mounted.is_some_and(is_fskit) {
         return Finding::ok(CHECK, "the kernel backend is used");
     }

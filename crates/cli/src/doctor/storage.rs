@@ -9,10 +9,12 @@ use super::Finding;
 pub(crate) struct Storage {
     /// The configured folder.
     pub(crate) root: PathBuf,
-    /// The folder that exists and would be written: `root`, or what it is going to be made in.
-    pub(crate) nearest: PathBuf,
-    /// Whether `nearest` can be written, or why not.
-    pub(crate) writable: Result<(), String>,
+    /// Whether the folder is there.
+    pub(crate) there: bool,
+    /// Whether runtimes can be made in it, or in which folder not and why.
+    pub(crate) startable: Result<(), Refused>,
+    /// Whether something can be stored in its repository, or in which folder not and why.
+    pub(crate) storable: Result<(), Refused>,
     /// The mode of the folder of all runtimes, if it is there.
     pub(crate) runtimes_mode: Option<u32>,
     /// Whether a changed file can share its blocks with the repository.
@@ -21,6 +23,15 @@ pub(crate) struct Storage {
     pub(crate) crashed: Result<Vec<Crashed>, String>,
     /// What is wrong with records that cannot be read.
     pub(crate) unreadable: Vec<String>,
+}
+
+/// A folder that cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The folder.
+    pub(crate) path: PathBuf,
+    /// Why not.
+    pub(crate) why: String,
 }
 
 /// Whether a changed file can share its blocks with the repository.
@@ -60,22 +71,31 @@ pub(super) fn findings(storage: &Storage) -> Vec<Finding> {
 fn root(storage: &Storage) -> Finding {
     const CHECK: &str = "storage root";
     let root = storage.root.display();
-    match (&storage.writable, storage.nearest == storage.root) {
-        (Ok(()), true) => Finding::ok(CHECK, format!("{root} can be written")),
-        (Ok(()), false) => Finding::ok(CHECK, format!("{root} is made when it is first needed")),
-        (Err(why), there) => {
-            let what = if there { "written" } else { "made" };
-            Finding::broken(
-                CHECK,
-                format!("{root} cannot be {what}: {}: {why}", storage.nearest.display()),
-                "give yourself the folder, or set storage.root (SPFS_STORAGE_ROOT) to one of yours",
-            )
+    let refused = |what: &str, Refused { path, why }: &Refused| {
+        format!("{root} cannot be {what}: {}: {why}", path.display())
+    };
+    match (&storage.startable, &storage.storable, storage.there) {
+        (Ok(()), Ok(()), true) => Finding::ok(CHECK, format!("{root} can be written")),
+        (Ok(()), Ok(()), false) => {
+            Finding::ok(CHECK, format!("{root} is made when it is first needed"))
         }
+        (Ok(()), Err(why), _) => Finding::warning(
+            CHECK,
+            format!("runtimes start, but {}", refused("written", why)),
+            "get yourself write access to that folder, to commit and to tag",
+        ),
+        (Err(why), _, there) => Finding::broken(
+            CHECK,
+            refused(if there { "written" } else { "made" }, why),
+            "get yourself write access to that folder, or set storage.root (SPFS_STORAGE_ROOT) to \
+             one of yours",
+        ),
     }
 }
 
 /// Permission bits of stat(2).
-const OTHERS_WRITE: u32 = 0o022;
+const GROUP_WRITES: u32 = 0o020;
+const ALL_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
 /// The folder of each runtime is its user's alone, which is of no use when others may rename it.
@@ -83,12 +103,18 @@ fn folder(root: &Path, mode: u32) -> Finding {
     const CHECK: &str = "runtimes folder";
     let path = root.join("runtimes");
     let path = path.display();
-    if mode & OTHERS_WRITE == 0 || mode & STICKY != 0 {
+    if mode & (GROUP_WRITES | ALL_WRITE) == 0 || mode & STICKY != 0 {
         return Finding::ok(CHECK, format!("others cannot replace what is in {path}"));
     }
-    let found =
-        format!("others can replace runtimes of yours in {path} (mode {:o})", mode & 0o7777);
-    Finding::broken(CHECK, found, format!("chmod +t {path}"))
+    let found = |who: &str| {
+        format!("{who} can replace runtimes of yours in {path} (mode {:o})", mode & 0o7777)
+    };
+    let fix = format!("chmod +t {path}");
+    match mode & ALL_WRITE {
+        // Those who share a storage know each other.
+        0 => Finding::warning(CHECK, found("others of its group"), fix),
+        _ => Finding::broken(CHECK, found("others"), fix),
+    }
 }
 
 fn clones(clones: &Clones) -> Option<Finding> {

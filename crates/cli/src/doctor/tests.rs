@@ -1,6 +1,6 @@
 use spfs_sys::host::{Device, LinuxHost, MacHost, RootName};
 
-use super::storage::{Clones, Crashed, Storage};
+use super::storage::{Clones, Crashed, Refused, Storage};
 use super::*;
 
 fn linux() -> LinuxHost {
@@ -33,8 +33,9 @@ fn good(host: Host) -> Facts {
         backend: "FuseWithScratch".to_owned(),
         storage: Some(Storage {
             root: "/data/spfs".into(),
-            nearest: "/data/spfs".into(),
-            writable: Ok(()),
+            there: true,
+            startable: Ok(()),
+            storable: Ok(()),
             runtimes_mode: Some(0o41777),
             clones: Clones::Shared,
             crashed: Ok(Vec::new()),
@@ -133,18 +134,38 @@ fn without_a_configuration_nothing_is_said_of_the_storage() {
 
 #[test]
 fn a_storage_that_cannot_be_written_or_made_is_broken() {
-    let with = |nearest: &str| {
+    let with = |path: &str, there| {
         let mut facts = good(Host::Linux(linux()));
         let storage = facts.storage.as_mut().expect("there is one");
-        storage.writable = Err("Permission denied".to_owned());
-        storage.nearest = nearest.into();
+        let refused = Refused { path: path.into(), why: "Permission denied".to_owned() };
+        storage.startable = Err(refused.clone());
+        storage.storable = Err(refused);
+        storage.there = there;
         storage.clones = Clones::Unknown;
         facts
     };
-    let words = ["/data/spfs cannot be written", "SPFS_STORAGE_ROOT"];
-    expect(with("/data/spfs"), State::Broken, "storage root", &words);
+    let words = ["/data/spfs cannot be written: /data/spfs/runtimes: Perm", "SPFS_STORAGE_ROOT"];
+    expect(with("/data/spfs/runtimes", true), State::Broken, "storage root", &words);
     let words = ["/data/spfs cannot be made: /data: Permission denied"];
-    expect(with("/data"), State::Broken, "storage root", &words);
+    expect(with("/data", false), State::Broken, "storage root", &words);
+    // Others store what is shown here.
+    let mut read_only = with("/data/spfs/objects", true);
+    read_only.storage.as_mut().expect("there is one").startable = Ok(());
+    let words = ["runtimes start", "/data/spfs/objects: Permission denied", "to commit"];
+    expect(read_only, State::Warning, "storage root", &words);
+}
+
+#[test]
+fn a_backend_that_no_runtime_starts_with_is_broken() {
+    let with = |host, backend: &str| {
+        let mut facts = good(host);
+        facts.backend = backend.to_owned();
+        facts
+    };
+    let words = ["\"Fuse\"", "FuseWithScratch", "filesystem.backend", "SPFS_FILESYSTEM_BACKEND"];
+    expect(with(Host::Linux(linux()), "Fuse"), State::Broken, "backend", &words);
+    expect(with(Host::MacOs(mac()), "Fuse"), State::Broken, "backend", &words);
+    expect(with(Host::Linux(linux()), "WinFsp"), State::Broken, "backend", &["not available"]);
 }
 
 #[test]
@@ -156,6 +177,8 @@ fn a_folder_of_runtimes_that_others_may_change_is_broken() {
     };
     let words = ["mode 777", "chmod +t /data/spfs/runtimes"];
     expect(with(Some(0o40777)), State::Broken, "runtimes folder", &words);
+    let words = ["of its group", "mode 2775", "chmod +t"];
+    expect(with(Some(0o42775)), State::Warning, "runtimes folder", &words);
     for fine in [None, Some(0o40755), Some(0o41777)] {
         assert!(findings(&with(fine)).iter().all(|finding| finding.state == State::Ok));
     }

@@ -62,6 +62,10 @@ impl From<RepoError> for CliError {
             RepoError::UnsupportedScheme { .. } => told.hint(
                 "use a folder (a path, or 'file:PATH'), 'tar:PATH', or several by 'proxy:' or 'fallback:'",
             ),
+            RepoError::NoArchive { path } => told.hint(format!(
+                "'spfs push REF --to tar:{0}' makes it with something in it, 'spfs init repo tar:{0}' empty",
+                path.display()
+            )),
             RepoError::ArchiveChanged { .. } => told.hint("try again; nothing of this call is in it"),
             RepoError::Pinned { .. } => told.hint("leave 'when' out of its address"),
             RepoError::LiveLayer { .. } => {

@@ -42,13 +42,24 @@ fn an_unknown_reference_is_named_by_every_command() {
         &["diff", "nope/here", "nope/here"],
         &["commit", "--ref", "nope/here"],
         &["untag", "nope/here", "--all"],
+        &["untag", "nope/here"],
+        &["check", "nope/here"],
     ] {
-        world.spfs(args).fails_with(1, &["nope/here", "hint: "]);
+        world.spfs(args).fails_with(1, &["unknown reference nope/here", "hint: "]);
     }
     let file = "/no/such/file.spfs.yaml";
     world.spfs(["run", file, "--", "true"]).fails_with(1, &[file, "No such file"]);
     assert_eq!(world.runtimes(), Vec::<String>::new(), "a failed start leaves no runtime");
     assert_eq!(tag_files(&world), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_no_reference_is_told_with_the_reason() {
+    let world = World::new();
+    for command in ["info tag~x", "read tag~x", "ls tag~x", "check tag~x", "tag tag~x t"] {
+        let words = ["\"tag~x\" is not a reference", "a version is a number", "hint: "];
+        world.spfs(command.split(' ')).fails_with(1, &words);
+    }
 }
 
 #[test]
@@ -168,6 +179,45 @@ fn command_lines_that_make_no_sense_end_with_2() {
 }
 
 #[test]
+fn values_of_variables_are_refused_with_the_name_of_the_variable() {
+    let world = World::new();
+    for (name, value, command) in [
+        ("SPFS_KEEP_RUNTIME", "maybe", "run - -- true"),
+        ("SPFS_KEEP_RUNTIME", "maybe", "edit"),
+        ("SPFS_LOG_TIMESTAMP", "maybe", "tags"),
+        ("SPFS_LOG_FILE", "", "tags"),
+        ("SPFS_RUNTIME", "a/b", "runtime info"),
+        ("SPFS_SYNC_MAX_CONCURRENT_MANIFESTS", "many", "pull x"),
+    ] {
+        let refused = world.spfs(command.split(' ')).env(name, value).fails_with(2, &[name, value]);
+        let typed = refused.stderr.lines().next().unwrap();
+        assert!(!typed.contains(name), "what was typed is not blamed on a variable: {typed}");
+    }
+    // What is typed counts for more.
+    let typed = world.spfs(["pull", "x", "--max-concurrent-manifests", "few"]);
+    let typed = typed.env("SPFS_SYNC_MAX_CONCURRENT_MANIFESTS", "many").fails_with(2, &["few"]);
+    assert!(!typed.stderr.contains("SPFS_"), "{typed:?}");
+    world.spfs(["edit"]).env("SPFS_RUNTIME", "a/b").fails_with(1, &["SPFS_RUNTIME", "a/b"]);
+    let log = world.spfs(["tags"]).env("SPFS_LOG", "foo=bar=baz").succeeds().stderr;
+    assert!(log.starts_with(" WARN the variable SPFS_LOG=\"foo=bar=baz\" is ignored: "), "{log}");
+}
+
+#[test]
+fn variables_that_stand_for_flags_are_on_or_off_in_many_words() {
+    let world = World::new();
+    let starts_with_time = |value: &str| {
+        let told = world.spfs(["write"]).env("SPFS_LOG_TIMESTAMP", value).succeeds().stderr;
+        told.starts_with(|first: char| first.is_ascii_digit())
+    };
+    for value in ["1", "true", "yes", "on", "TRUE"] {
+        assert!(starts_with_time(value), "{value:?}");
+    }
+    for value in ["0", "false", "no", "off", "No", ""] {
+        assert!(!starts_with_time(value), "{value:?}");
+    }
+}
+
+#[test]
 fn a_truncated_object_is_reported_with_its_digest() {
     let world = World::new();
     world.layer("t", &[("f", "content")]);
@@ -266,6 +316,32 @@ fn a_configuration_that_cannot_be_read_is_named() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     world.spfs(["tags"]).fails_with(1, &["spfs.toml"]);
+}
+
+#[test]
+fn keys_of_spec_files_that_mean_nothing_are_named_and_do_no_harm() {
+    let world = World::new();
+    world.layer("base", &[("f", "x")]);
+    let file = world.path("work/env.spfs.yaml");
+    let told = |text: &str| {
+        fs::write(&file, text).unwrap();
+        world.spfs(["ls"]).arg(&file).run()
+    };
+    let run = told("api: spfs/v0/runspec\nlayers: [base]\nlayer: [other]\n");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "f\n"));
+    let expected = format!(
+        " WARN the key \"layer\" in the spec file {} is not known: did you mean \"layers\"?\n",
+        fs::canonicalize(&file).unwrap().display()
+    );
+    assert_eq!(run.stderr, expected);
+    // A live layer can be listed nowhere; its keys are told all the same.
+    let live = told("contens: []\ncontents: [{src: ., dest: d, mode: 1}]\napi: v0/layer\n");
+    assert!(live.stderr.contains("is a live layer"), "{live:?}");
+    for key in ["\"contens\" in", "did you mean \"contents\"?", "\"mode\" in"] {
+        assert!(live.stderr.contains(key), "{key}: {live:?}");
+    }
+    assert_eq!(live.stderr.matches(" WARN ").count(), 2, "{live:?}");
+    assert!(!told("api: v0/layer\ncontents: [{bind: ., dest: d}]\n").stderr.contains("WARN"));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `spfs doctor` on this machine, and `spfs service`, which is for others.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 use spfs_sys::host::{SYSTEM, System};
 
-use crate::harness::{Outcome, User, World, as_each_user, assert_same_tree, list, own_mounts};
+use crate::harness::{
+    Outcome, User, World, as_each_user, assert_same_tree, is_root, list, own_mounts,
+};
 use crate::life::kill;
 
 /// The findings of `spfs doctor --json`.
@@ -75,6 +78,31 @@ fn a_storage_that_cannot_be_written_is_broken() {
             assert_eq!(found["state"], "broken");
             assert!(found["found"].as_str().unwrap().contains(root.to_str().unwrap()), "{found}");
         }
+    });
+}
+
+#[test]
+fn a_storage_that_is_shared_is_as_good_as_one_of_ones_own() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can share a storage with somebody else");
+        return;
+    }
+    as_each_user(|world| {
+        // As root makes it for all others, with a root that stays as it is.
+        for part in ["", "objects", "payloads", "tags", "runtimes"] {
+            let mode = if part.is_empty() { 0o755 } else { 0o1777 };
+            fs::create_dir_all(world.storage().join(part)).unwrap();
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(world.storage().join(part), mode).unwrap();
+        }
+        world.layer("base", &[("f", "1")]);
+        world.spfs(["run", "--edit", "base", "--", "touch", "/spfs/x"]).succeeds();
+        let told = findings(&world.spfs(["doctor", "--json"]).succeeds());
+        for check in ["storage root", "runtimes folder", "cloning"] {
+            let finding = told.iter().find(|finding| finding["check"] == check).unwrap();
+            assert_eq!(finding["state"], "ok", "{finding}");
+        }
+        world.settle();
     });
 }
 

@@ -53,6 +53,7 @@ fn the_help_of_each_command_is_as_reviewed() {
         &["service", "install"],
         &["service", "uninstall"],
         &["version"],
+        &["completions"],
     ] {
         all.push_str(&format!("\n===== spfs {} --help\n", command.join(" ")));
         all.push_str(&help(command));

@@ -32,8 +32,38 @@ fn layers_travel_in_a_tar_file() {
     assert_eq!(fs::read(world.path("work/travel.tar")).unwrap(), before);
     fs::write(world.path("work/travel.tar"), "no archive").unwrap();
     world.spfs(["tags", "-r", &archive]).fails_with(1, &["travel.tar"]);
-    let missing = format!("tar:{}", world.path("work/none/x.tar").display());
-    world.spfs(["push", "tool", "--to", &missing]).fails_with(1, &["none/x.tar"]);
+}
+
+#[test]
+fn an_archive_is_made_by_what_is_put_into_it_alone() {
+    let world = World::new();
+    world.layer("tool", &[("f", "one\n")]);
+    let file = world.path("work/new.tar");
+    let new = format!("tar:{}", file.display());
+    for command in ["tags", "layers", "check", "log tool", "read tool f", "tag tool x"] {
+        let outcome = world.spfs(command.split(' ').chain(["-r", &new]));
+        outcome.fails_with(1, &["new.tar does not exist", "spfs push REF --to tar:"]);
+    }
+    world.spfs(["pull", "tool", "--from", &new]).fails_with(1, &["new.tar does not exist"]);
+    world.spfs(["push", "nope", "--to", &new]).fails_with(1, &["nope"]);
+    let told = world.spfs(["push", "--dry-run", "tool", "--to", &new]).succeeds().stderr;
+    assert!(told.contains("would be synced") && !file.exists(), "{told}");
+    let source = world.directory("source", &[("g", "two\n")]);
+    let put: [(&[&str], &str); 4] = [
+        (&["push", "tool", "--to"], "tool\n"),
+        (&["write", "-t", "blob", "-r"], "blob\n"),
+        (&["commit", "--path", source.to_str().unwrap(), "-t", "tree", "-r"], "tree\n"),
+        (&["init", "repo"], ""),
+    ];
+    for (command, tags) in put {
+        world.spfs(command).arg(&new).stdin(b"").succeeds();
+        assert_eq!(world.spfs(["tags", "-r", &new]).succeeds().stdout, tags);
+        fs::remove_file(&file).unwrap();
+        // What cannot be saved is not told to be there.
+        let nowhere = format!("tar:{}", world.path("work/none/x.tar").display());
+        let failed = world.spfs(command).arg(&nowhere).stdin(b"").fails_with(1, &["none/x.tar"]);
+        assert!(!failed.stderr.contains("INFO"), "{failed:?}");
+    }
 }
 
 #[test]
@@ -108,12 +138,19 @@ fn a_runtime_reads_through_a_proxy_and_a_tar_file() {
         let archive = format!("tar:{}", world.path("work/far.tar").display());
         world.spfs(["push", "far", "--to", &archive, "--from"]).arg(&far).succeeds();
         let proxy = format!("proxy:?primary={}&secondary[0]={archive}", near.display());
+        let temp = world.directory("temp", &[]);
         for reference in ["far", "near"] {
-            let run = world.spfs(["run", reference, "--", "cat", "/spfs/f"]);
+            let run = world.spfs(["run", reference, "--", "cat", "/spfs/f"]).env("TMPDIR", &temp);
             let run = run.env("SPFS_REMOTE_origin_ADDRESS", &proxy);
             assert_eq!(run.succeeds().stdout, format!("{reference}\n"));
             world.settle();
+            assert_eq!(fs::read_dir(&temp).unwrap().count(), 0, "nothing stays unpacked");
         }
+        // While it runs, only who serves it has it unpacked.
+        let run = world.spfs(["run", "far", "-r", &archive, "--", "ls"]).arg(&temp);
+        let listed = run.env("TMPDIR", &temp).succeeds().stdout;
+        assert_eq!(listed.lines().count(), 1, "{listed}");
+        world.settle();
         let run = world.spfs(["run", "far", "--", "cat", "/spfs/f"]);
         let run = run.env("SPFS_FUSE_INCLUDE_SECONDARY_TAGS", "false");
         run.env("SPFS_REMOTE_origin_ADDRESS", &proxy).fails_with(1, &["far"]);

@@ -144,7 +144,11 @@ fn a_kept_runtime_can_be_run_again_with_its_changes() {
         wait_for("the runtime to be saved", || listed(world)[0]["status"] == "saved");
         world.spfs(["run", "--rerun", "other", "--", "true"]).fails_with(1, &["other"]);
         world.spfs(["runtime", "rm", "kept"]).fails_with(2, &["kept", "--remove-durable"]);
-        world.spfs(["runtime", "rm", "--remove-durable", "kept"]).succeeds();
+        let remove = world.spfs(["runtime", "rm", "--remove-durable", "no", "kept", "nor", "this"]);
+        remove.fails_with(
+            1,
+            &["runtime no\n", "removed name=kept", "runtime nor\n", "runtime this\n"],
+        );
         assert_eq!(world.runtimes(), Vec::<String>::new());
     });
 }
@@ -153,7 +157,8 @@ fn a_kept_runtime_can_be_run_again_with_its_changes() {
 fn a_runtime_can_be_made_durable_from_inside() {
     as_each_user(|world| {
         let mut session = world.session(["--runtime-name", "kept", "-"]);
-        session.ok("echo x > /spfs/f; spfs edit --keep-runtime");
+        session.ok("echo x > /spfs/f; SPFS_KEEP_RUNTIME=1 spfs edit --off");
+        assert_eq!(listed(world)[0]["durable"], true);
         session.end();
         wait_for("the runtime to be saved", || listed(world)[0]["status"] == "saved");
         let again = world.spfs(["run", "--rerun", "kept", "--", "cat", "/spfs/f"]);

@@ -37,7 +37,7 @@ fn init_repo_takes_an_address_for_what_it_is() {
     assert!(folder.join("VERSION").exists());
     world.spfs(["tags", "-r", &address]).succeeds();
     for (address, told) in
-        [("tar:/some/file.tar", "tar:/some/file.tar is no folder"), ("http://host/repo", "http")]
+        [("proxy:?primary=/a", "is more than one repository"), ("http://host/repo", "http")]
     {
         world.spfs(["init", "repo", address]).fails_with(1, &[told]);
     }

@@ -74,6 +74,21 @@ impl Place {
     pub(super) fn folder(&self) -> &str {
         &self.as_str()[..FOLDER_LEN]
     }
+
+    /// `REST`
+    fn file(&self) -> &str {
+        &self.as_str()[FOLDER_LEN + 1..]
+    }
+}
+
+/// An error when a link stands in place of a folder in which something is to be removed.
+pub(super) fn refuse_link(folder: &Path) -> Result<()> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_symlink() => {
+            Err(RepoError::Link { path: folder.to_owned(), refused: "nothing is removed" })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_regular(stat: &Stat) -> bool {
@@ -219,8 +234,20 @@ impl HashDir {
         self.path.join(Place::of(digest).folder())
     }
 
+    /// Removes the file of a digest; says whether it was there. A link in place of its folder may
+    /// lead to what others need under other names: nothing is removed through it.
     pub(super) fn remove(&self, digest: &Digest) -> Result<bool> {
-        match rustix::fs::unlinkat(&self.dir, Place::of(digest).as_c_str(), AtFlags::empty()) {
+        let place = Place::of(digest);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = match rustix::fs::openat(&self.dir, place.folder(), flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return refuse_link(&self.folder_path(digest)).map(|()| false);
+            }
+            Err(error) => return Err(error).at("open", self.folder_path(digest)),
+        };
+        match rustix::fs::unlinkat(&folder, place.file(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(RepoError::io("remove", self.file_path(digest), error.into())),

@@ -58,7 +58,9 @@ impl FsTags {
         let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
         let below = folder.ancestors().take_while(|path| *path != self.root);
         match below.into_iter().find(is_link) {
-            Some(path) => Err(RepoError::Link { path: path.to_owned() }),
+            Some(path) => {
+                Err(RepoError::Link { path: path.to_owned(), refused: "tags are not written" })
+            }
             None => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use spfs_sys::publish::{self, Draft};
 
-use super::hash_dir::HashDir;
+use super::hash_dir::{HashDir, refuse_link};
 use super::{FILE_MODE, FOLDER_MODE, is_absent};
 use crate::error::Context;
 use crate::{RepoError, Result};
@@ -34,6 +34,7 @@ pub(super) fn draft(store: &HashDir) -> Result<Draft> {
 /// Removes work files and folders of which nothing was written since `before`.
 pub(super) fn remove_leftovers(store: &HashDir, before: SystemTime) -> Result<u64> {
     let work = store.path().join(WORK);
+    refuse_link(&work)?;
     let entries = match fs::read_dir(&work) {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(0),

@@ -164,7 +164,7 @@ pub(crate) fn clean(
 ) -> Result<CleanedRenders> {
     let mut cleaned = CleanedRenders::default();
     let own = ids::user_name(ids::euid()).unwrap_or_else(|| ids::euid().to_string().into());
-    for user in entries(&repository.join("renders"))? {
+    for user in entries_behind(&repository.join("renders"))? {
         if ids::euid() == 0 || user.file_name() == Some(own.as_os_str()) {
             clean_user(repository, &user, is_gone, keep_proxies, dry_run, &mut cleaned)?;
         }
@@ -238,7 +238,16 @@ fn digests_in(root: &Path) -> Result<Vec<(PathBuf, Digest)>> {
     Ok(found)
 }
 
+/// What is in a folder. Below the folder of all users anybody may put a link to what is not theirs,
+/// such as the payloads of another repository: there is nothing in it that is to be removed.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_symlink() => Ok(Vec::new()),
+        _ => entries_behind(folder),
+    }
+}
+
+fn entries_behind(folder: &Path) -> Result<Vec<PathBuf>> {
     let reader = match fs::read_dir(folder) {
         Ok(reader) => reader,
         Err(error)

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use spfs_sys::ids;
 use spfs_sys::lock::{self, Lock};
@@ -25,13 +26,31 @@ const REPOSITORY: &str = "repository";
 /// Folders that were taken for leftovers while they were being made, at most.
 const ATTEMPTS: usize = 16;
 
+/// The folders of this process.
+static OWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what this process has unpacked, at its end or before it becomes another program: threads
+/// that still run then drop nothing. Archives that are open are of no use any more.
+pub fn remove_unpacked() {
+    for folder in std::mem::take(&mut *OWN.lock()) {
+        remove(&folder);
+    }
+}
+
 /// A folder for one unpacked archive, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Unpacked {
+    folder: PathBuf,
     repository: PathBuf,
-    _folder: TempDir,
-    // The last to be dropped: nobody else removes the folder before.
+    // Dropped when the folder is gone: nobody else removes it before.
     _lock: Lock,
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        OWN.lock().retain(|folder| *folder != self.folder);
+        remove(&self.folder);
+    }
 }
 
 impl Unpacked {
@@ -43,7 +62,9 @@ impl Unpacked {
             if let Some(lock) = hold(folder.path())? {
                 let repository = folder.path().join(REPOSITORY);
                 fs::create_dir(&repository)?;
-                return Ok(Self { repository, _folder: folder, _lock: lock });
+                let folder = folder.keep();
+                OWN.lock().push(folder.clone());
+                return Ok(Self { folder, repository, _lock: lock });
             }
         }
         Err(io::Error::other("others remove it again and again"))
@@ -84,16 +105,21 @@ fn remove_leftover(folder: &Path) {
         return;
     }
     let Ok(dead) = lock_of_dead(&folder.join(LOCK)) else { return };
-    let removed = match &dead {
-        // The lock file goes last, so that what a killed remover leaves is known for a leftover.
-        Some(_) => fs::remove_dir_all(folder.join(REPOSITORY))
-            .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
-            .and_then(|()| fs::remove_dir_all(folder)),
+    match &dead {
+        Some(_) => remove(folder),
         // Just made, or never finished: whoever is about to put the lock there makes another one.
-        None => fs::remove_dir(folder),
-    };
+        None => fs::remove_dir(folder).unwrap_or_default(),
+    }
+}
+
+/// Removes a folder whose lock is held. The lock file goes last, so that what a killed remover
+/// leaves is known for a leftover; what cannot be removed stays for the next.
+fn remove(folder: &Path) {
+    let removed = fs::remove_dir_all(folder.join(REPOSITORY))
+        .or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
+        .and_then(|()| fs::remove_dir_all(folder));
     match removed {
-        Ok(()) => tracing::debug!("removed {}, left by a dead process", folder.display()),
+        Ok(()) => tracing::debug!("removed {}", folder.display()),
         Err(error) => tracing::debug!("cannot remove {}: {error}", folder.display()),
     }
 }

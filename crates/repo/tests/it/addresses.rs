@@ -69,8 +69,10 @@ fn folders_have_several_addresses() {
 
 #[test]
 fn proxies_name_other_repositories() {
-    let secondary =
-        vec![folder("/shared"), Address::Tar { path: "/c.tar".into(), tags: TagScope::default() }];
+    let secondary = vec![
+        folder("/shared"),
+        Address::Tar { path: "/c.tar".into(), create: false, tags: TagScope::default() },
+    ];
     let layering = Layering { include_secondary_tags: false, repair: false };
     let expected = Address::Layered { primary: Box::new(folder("/a")), secondary, layering };
     let text = "proxy:?primary=/a&secondary[1]=tar:/c.tar&secondary[0]=origin\
@@ -87,6 +89,7 @@ fn what_is_printed_is_read_again() {
     for text in [
         "file:/a b/c%25?tag_namespace=x&when=@2026-01-01T00:00:00Z",
         "tar:/a%26b.tar?when=@2026-01-01T00:00:00Z",
+        "tar:/a.tar?create=true",
         "fallback:?primary=file:/a%2520b&secondary=proxy:?primary%3D/b%26secondary%3D/c",
     ] {
         let address = parse(text);
@@ -138,5 +141,13 @@ fn each_kind_is_opened() {
     let missing = dir.path().join("missing").display().to_string();
     assert!(matches!(open(&missing), Err(RepoError::NotARepository { .. })));
     open(&format!("file:{missing}?create=true")).unwrap();
+    open(&missing).unwrap();
+
+    let missing = format!("tar:{missing}.tar");
+    assert!(matches!(open(&missing), Err(RepoError::NoArchive { .. })));
+    open(&format!("{missing}?create=true")).unwrap();
+    let behind = parse(&format!("proxy:?primary={missing}&secondary={missing}")).for_writing();
+    assert!(behind.open(Encoding::default()).is_err(), "nothing is written to the others");
+    parse(&missing).for_writing().open(Encoding::default()).unwrap().save().unwrap();
     open(&missing).unwrap();
 }

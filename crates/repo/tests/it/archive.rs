@@ -26,7 +26,8 @@ fn refused(path: &Path) -> String {
 fn what_was_saved_is_there_again_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("repository.tar");
-    let archive = TarRepository::open(&path).unwrap();
+    assert_eq!(refused(&path), format!("the archive {} does not exist", path.display()));
+    let archive = TarRepository::create(&path).unwrap();
     assert!(!path.exists(), "opening writes nothing");
     let first = blob(&archive, b"first");
     archive.save().unwrap();
@@ -49,7 +50,7 @@ fn layers_travel_through_an_archive() {
     let layer = commit_path(&from, &source, &Default::default()).unwrap().layer;
     from.tags().push(&"my/tag".parse().unwrap(), layer, "user", time(0)).unwrap();
     let path = dir.path().join("travel.tar");
-    let archive = TarRepository::open(&path).unwrap();
+    let archive = TarRepository::create(&path).unwrap();
     let spec = "my/tag".parse().unwrap();
     sync(&from, &archive, &spec, &SyncOptions::default()).unwrap();
     archive.save().unwrap();
@@ -64,7 +65,7 @@ fn layers_travel_through_an_archive() {
 fn two_who_save_do_not_overwrite_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("repository.tar");
-    let [one, other] = [(), ()].map(|()| TarRepository::open(&path).unwrap());
+    let [one, other] = [(), ()].map(|()| TarRepository::create(&path).unwrap());
     let first = blob(&one, b"first");
     blob(&other, b"second");
     one.save().unwrap();
@@ -143,7 +144,7 @@ fn what_killed_processes_unpacked_is_removed_by_the_next() {
     fs::create_dir(&temp).unwrap();
     let unpacked = || fs::read_dir(&temp).unwrap().count();
     let path = dir.path().join("repository.tar");
-    let archive = TarRepository::open(&path).unwrap();
+    let archive = TarRepository::create(&path).unwrap();
     blob(&archive, b"saved");
     archive.save().unwrap();
     let mut killed = [(), (), ()].map(|()| one_that_has_it_open(&path, &temp));

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use spfs_model::Digest;
+use spfs_model::{BlobEntry, Content, Digest, ManifestBuilder, NameBuf, NewEntry};
 use spfs_repo::check::{CheckOptions, CheckReport, check, check_objects};
 use spfs_repo::sync::{SyncOptions, sync};
 use spfs_repo::{
     AnyRepository, CommitOptions, Committed, MemoryRepository, Repository, TagNamespace,
-    commit_path, write_platform,
+    commit_path, write_layer, write_platform,
 };
 use tempfile::TempDir;
 
@@ -137,6 +137,34 @@ fn a_short_payload_is_found_without_hashing() {
         format!("payload {digest} is damaged: it has 3 bytes, and should have 6")
     );
     case.assert_repaired();
+}
+
+#[test]
+fn a_manifest_that_tells_another_size_than_a_payload_has_is_found() {
+    let case = Case::new();
+    let (first, second) = (Digest::of(b"first"), Digest::of(b"second"));
+    let file = |name: &[u8], object, size| NewEntry {
+        name: NameBuf::new(name).unwrap(),
+        content: Content::Blob(BlobEntry { mode: 0o100_644, size, object }),
+    };
+    let mut builder = ManifestBuilder::new();
+    let entries = vec![file(b"a", first, 5), file(b"b", second, 7), file(b"c", second, 7)];
+    let root = builder.directory(entries).unwrap();
+    let manifest = builder.finish(root).unwrap();
+    let layer = write_layer(&case.repository, Some(manifest), &[], 0).unwrap();
+    let manifest = layer.manifest.unwrap();
+    let told = format!(
+        "object {manifest} is damaged: it says that the payload {second} has 7 bytes, which has 6 \
+         <- layer {}",
+        layer.layer
+    );
+    assert_eq!(case.problems(), std::slice::from_ref(&told));
+    // A payload that was cut off is told alone, and no manifest for it.
+    fs::write(case.repository.payloads().path(&first).unwrap(), "fir").unwrap();
+    let problems = case.problems();
+    let [_, cut] = &*problems else { panic!("{problems:?}") };
+    assert_eq!(problems[0], told);
+    assert!(cut.starts_with(&format!("payload {first} is damaged: it has 3 bytes")), "{cut}");
 }
 
 #[test]

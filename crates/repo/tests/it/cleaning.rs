@@ -1,6 +1,7 @@
 //! Cleaning removes what nobody needs, and nothing else.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
@@ -230,6 +231,62 @@ fn nothing_is_removed_when_it_is_not_known_what_is_needed() {
     let error = clean(&repository, &later()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("the object {text} is damaged")), "{error}");
     assert!(repository.payloads().has(&Digest::of(b"loose")).unwrap());
+}
+
+#[test]
+fn nothing_is_removed_through_links() {
+    let (dir, repository) = repository();
+    let (_other_dir, other) = crate::support::repository();
+    let loose = commit(&dir, &repository, &[("a", "loose")]);
+    let needed = commit(&dir, &other, &[("b", "needed elsewhere"), ("c", "this as well")]);
+    tag(&other, "t", needed.layer, 0);
+    // Folders of another repository in place of our own, for objects, payloads, work and renders.
+    let link = |from: &str, to: &str| {
+        let to = repository.root().join(to);
+        let _ = fs::remove_dir_all(&to);
+        symlink(other.root().join(from), to).unwrap();
+    };
+    let folder = |digest: &Digest| digest.to_string()[..2].to_owned();
+    let blob = Digest::of(b"needed elsewhere");
+    let linked = [
+        format!("objects/{}", folder(&needed.manifest)),
+        format!("payloads/{}", folder(&blob)),
+        "payloads/work".to_owned(),
+    ];
+    fs::create_dir_all(other.root().join("payloads/work")).unwrap();
+    fs::write(other.root().join("payloads/work/draft"), "x").unwrap();
+    for path in &linked {
+        link(path, path);
+    }
+    let renders = fs::read_dir(repository.root().join("renders")).unwrap().next().unwrap();
+    link("payloads", &format!("renders/{}", renders.unwrap().file_name().display()));
+    let tomorrow = CleanOptions::new(now() + SignedDuration::from_hours(25));
+    let report = clean(&repository, &tomorrow).unwrap();
+    let told: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
+    for path in &linked {
+        let path = repository.root().join(path).display().to_string();
+        let refused = format!("{path} is a symbolic link: nothing is removed through it");
+        assert!(told.contains(&refused), "{path}: {told:?}");
+    }
+    assert!(!repository.objects().has(&loose.layer).unwrap(), "all else goes");
+    assert!(other.root().join("payloads/work/draft").exists());
+    assert_complete(&other, &needed.layer);
+}
+
+#[test]
+fn a_repository_behind_a_link_is_cleaned_like_any_other() {
+    let (dir, repository) = repository();
+    let loose = commit(&dir, &repository, &[("a", "loose")]);
+    // The parts of a repository may lie on other volumes.
+    let payloads = repository.root().join("payloads");
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(&payloads, &elsewhere).unwrap();
+    symlink(&elsewhere, &payloads).unwrap();
+    let link = dir.path().join("link");
+    symlink(repository.root(), &link).unwrap();
+    let repository = Repository::open(&link).unwrap();
+    assert_eq!(cleaned(&repository, &later()).payloads_removed, 1);
+    assert!(!repository.objects().has(&loose.layer).unwrap());
 }
 
 #[test]

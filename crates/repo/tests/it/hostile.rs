@@ -90,7 +90,7 @@ fn tags_are_written_through_no_link() {
     for name in ["away/tag", "away/deep/er"] {
         let tag = name.parse().unwrap();
         let error = repository.tags().push(&tag, Digest::EMPTY, "u", time(0)).unwrap_err();
-        assert!(matches!(&error, RepoError::Link { path } if path.ends_with("tags/away")));
+        assert!(matches!(&error, RepoError::Link { path, .. } if path.ends_with("tags/away")));
     }
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     assert_eq!(fs::metadata(&victim).unwrap().modified().unwrap(), before);

@@ -28,7 +28,7 @@ macro_rules! for_each_kind {
             fn $test() {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("repository.tar");
-                super::$test(&super::TarRepository::open(&path).unwrap());
+                super::$test(&super::TarRepository::create(&path).unwrap());
             })*
         }
 

@@ -105,8 +105,17 @@ fn references_that_lead_nowhere_are_named() {
         let error = resolve_reference(&[&repository], reference).unwrap_err();
         assert_eq!(error.to_string(), format!("unknown reference {reference}"));
     }
-    let error = resolve_reference(&[&repository], "not a reference").unwrap_err();
-    assert_eq!(error.to_string(), "unknown reference not a reference");
+    for (reference, reason) in [
+        ("not a reference", "' ' is not allowed"),
+        ("tag~-1", "a version is a number"),
+        ("foo//bar~x", "a version is a number"),
+        (".../..", "it cannot contain '..'"),
+        ("", "its name is empty"),
+    ] {
+        let error = text(&resolve_reference(&[&repository], reference).unwrap_err());
+        assert!(error.starts_with(&format!("{reference:?} is not a reference")), "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
     // a tag to something that is gone
     repository.tags().push(&"gone".parse().unwrap(), unknown, "u", time(0)).unwrap();
     let error = resolve(&[&repository], &spec("gone")).unwrap_err();
