@@ -166,6 +166,9 @@ impl ViewSubject {
         self.restart()?;
         model.set_editable(true);
         reset::take_file_times(&Arc::new(model.clone()), self.view())?;
+        // What the durable part of the journal may need goes with a sync.
+        self.view().sync().map_err(|error| format!("sync: {error}"))?;
+        self.view().remove_leftovers();
         let scratch = fs::read_dir(self.dir.path().join("scratch"));
         let files = scratch.map_err(|error| format!("scratch: {error}"))?.count();
         let paths = model.paths().len();

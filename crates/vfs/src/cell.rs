@@ -70,6 +70,9 @@ pub(crate) struct Content {
     /// The file is new, and no completed sync knows another content of it: after a power loss it
     /// keeps what is there, with or without a [`Record::Synced`].
     pub(crate) nothing_older: bool,
+    /// The scratch file of the last content that a completed sync covers, which a power loss falls
+    /// back to: it stays until a sync covers another content.
+    pub(crate) fallback: Option<ScratchId>,
     /// A sync of the scratch file has failed: its bytes must be written again.
     pub(crate) sync_failed: bool,
     /// Bytes that were collected for this file could not be written: no layer may hold it as if it were
@@ -212,8 +215,8 @@ impl FileCell {
     }
 
     /// Replaces everything, when the journal is replayed or a file is reset; returns the scratch
-    /// file that is not needed any more.
-    pub(crate) fn assign(&self, size: u64, source: Source) -> Option<ScratchId> {
+    /// files that are not needed any more.
+    pub(crate) fn assign(&self, size: u64, source: Source) -> Vec<ScratchId> {
         self.content.write().assign(size, source)
     }
 
@@ -223,7 +226,7 @@ impl FileCell {
         size: u64,
         digest: Digest,
         upper: &Upper,
-    ) -> Option<ScratchId> {
+    ) -> Vec<ScratchId> {
         let mut content = self.content.write();
         let old = content.assign(size, Source::Payload(digest));
         upper.record(&Record::Content { ino: self.ino.0, content: content.record() });
@@ -268,7 +271,10 @@ impl FileCell {
             let sync = || if unsynced.times { file.sync_all() } else { file.sync_data() };
             let synced = again.and_then(|()| sync());
             content.sync_failed = synced.is_err();
-            synced.map_err(|e| Error::scratch("sync a file", e))?;
+            synced.map_err(|e| {
+                content.sync_again();
+                Error::scratch("sync a file", e)
+            })?;
         }
         if unsynced.source {
             upper.scratch.sync(false).map_err(|e| Error::scratch("sync the directory", e))?;
@@ -276,6 +282,12 @@ impl FileCell {
         }
         content.unsynced = Unsynced::default();
         Ok(())
+    }
+
+    /// A scratch file carries the time of the last write.
+    pub(crate) fn carries_its_time(&self) -> bool {
+        let content = self.content.read();
+        content.source.scratch_id().is_some() && !content.is_shared()
     }
 
     /// What a kernel had collected could not be written, and it has dropped it.
@@ -304,15 +316,17 @@ impl FileCell {
 
     /// Tells whether a sync has something to do, or is at it.
     pub(crate) fn has_to_sync(&self) -> bool {
-        let content = self.content.read();
-        content.torn || content.unsynced.and(content.in_sync) != Unsynced::default()
+        self.content.read().has_to_sync()
+    }
+
+    /// The same, unless nobody can tell without waiting.
+    pub(crate) fn may_have_to_sync(&self) -> bool {
+        self.content.try_read().is_none_or(|content| content.has_to_sync())
     }
 
     /// A sync failed: the next one has everything to do again.
     pub(crate) fn needs_sync(&self) {
-        let mut content = self.content.write();
-        content.unsynced = Unsynced { data: true, source: true, times: true };
-        content.in_sync = Unsynced::default();
+        self.content.write().sync_again();
     }
 
     /// A sync of the whole volume begins; what is written from now on needs another.
@@ -352,6 +366,7 @@ impl Content {
             departures: 0,
             departures_marked: 0,
             nothing_older: false,
+            fallback: None,
             sync_failed: false,
             lost: false,
             torn: false,
@@ -359,26 +374,33 @@ impl Content {
     }
 
     /// As [`FileCell::assign`].
-    pub(crate) fn assign(&mut self, size: u64, source: Source) -> Option<ScratchId> {
-        let old = self.source.scratch_id();
-        let kept = source.scratch_id();
+    pub(crate) fn assign(&mut self, size: u64, source: Source) -> Vec<ScratchId> {
+        let mut old = self.scratch_files();
+        old.retain(|id| Some(*id) != source.scratch_id());
         let departures = self.departures;
         *self = Self { departures, departures_marked: departures, ..Self::new(size, source) };
-        old.filter(|id| Some(*id) != kept)
+        old
     }
 
-    /// A power loss leaves what was there at the last sync, at least: not a file that is new.
-    pub(crate) fn is_safe(&self) -> bool {
-        !self.unsynced.and(self.in_sync).source
+    /// The scratch files of this content and of the one that a power loss falls back to.
+    pub(crate) fn scratch_files(&self) -> Vec<ScratchId> {
+        let other = self.fallback.filter(|id| Some(*id) != self.source.scratch_id());
+        self.source.scratch_id().into_iter().chain(other).collect()
+    }
+
+    fn has_to_sync(&self) -> bool {
+        self.torn || self.unsynced.and(self.in_sync) != Unsynced::default()
+    }
+
+    /// No sync under way is of any use.
+    fn sync_again(&mut self) {
+        let source = self.unsynced.and(self.in_sync).source;
+        self.unsynced = Unsynced { data: true, source, times: true };
+        self.in_sync = Unsynced::default();
     }
 
     fn is_shared(&self) -> bool {
         self.stored.is_some_and(|stored| stored.shared)
-    }
-
-    /// There are bytes that a sync has made safe, these or older ones.
-    pub(crate) fn has_something_to_lose(&self) -> bool {
-        self.size > 0 && (self.is_safe() || !self.nothing_older)
     }
 
     /// Records that this content is on the disk.
@@ -389,6 +411,12 @@ impl Content {
             upper.journal.append_in_passing(&record);
         } else {
             upper.record(&record);
+        }
+        let now = self.source.scratch_id();
+        if let Some(before) = std::mem::replace(&mut self.fallback, now)
+            && now != Some(before)
+        {
+            upper.remove(before);
         }
     }
 
@@ -417,6 +445,7 @@ impl Content {
         upper.record(&Record::Content { ino: ino.0, content: self.record() });
         if let Some(old) = old
             && self.source.scratch_id() != Some(old)
+            && self.fallback != Some(old)
         {
             upper.remove(old);
         }
@@ -432,18 +461,11 @@ impl Content {
     ) -> Result<Arc<dyn ScratchFile>> {
         let upper = store.upper()?;
         self.mend(upper)?;
-        let stored = self.stored.take();
+        if let (Source::Whole { id }, true) = (&self.source, self.is_shared()) {
+            return self.unshare(ino, upper, *id);
+        }
+        self.stored = None;
         match &self.source {
-            Source::Whole { id } if stored.is_some_and(|stored| stored.shared) => {
-                let (id, digest) = (*id, stored.map_or(Digest::NULL, |stored| stored.digest));
-                // While a commit is under way, or after one that failed, the payload may not be
-                // there: then the scratch file itself is copied.
-                let done = match store.payload(&digest) {
-                    Ok(_) => self.copy_up(ino, store, digest, incoming),
-                    Err(_) => self.unshare(ino, upper, id),
-                };
-                done.inspect_err(|_| self.stored = stored)
-            }
             Source::Whole { id } | Source::Partial { id, .. } => upper.file(*id),
             Source::Zeros => {
                 let (id, file) = upper.create()?;
@@ -494,13 +516,20 @@ impl Content {
         Ok(())
     }
 
-    /// Copies a scratch file that a repository shares.
+    /// Copies a scratch file, if a repository shares it still. Its payload is no base for a partial copy: as
+    /// long as no layer on the stack has it, cleaning may remove it.
     fn unshare(
         &mut self,
         ino: Ino,
         upper: &Upper,
         shared: ScratchId,
     ) -> Result<Arc<dyn ScratchFile>> {
+        let file = upper.file(shared)?;
+        let stat = file.stat().map_err(|e| Error::scratch("stat a file", e))?;
+        if stat.links <= 1 {
+            self.stored = None;
+            return Ok(file);
+        }
         let (id, file) = upper.create()?;
         let copied = std::fs::File::open(upper.scratch.path(shared))
             .map_err(|e| Error::scratch("open a shared file", e))
@@ -669,6 +698,12 @@ impl Cells {
         let cell = Arc::new(FileCell::new(ino, size, source));
         self.shard(ino).lock().insert(ino, &cell);
         cell
+    }
+
+    /// Nothing leads to the inode any more: whoever has its cell still has the last of it, and if the inode
+    /// comes back it gets another.
+    pub(crate) fn forget(&self, ino: Ino) {
+        self.shard(ino).lock().cells.remove(&ino);
     }
 
     /// The cell of a new, empty file.

@@ -10,7 +10,7 @@
 //! gap. See docs/format.md.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{Error, Result};
@@ -42,6 +42,12 @@ const RECORD_LEN_MAX: usize = 1 << 30;
 /// the longest record of a single change (an extended attribute of 64 KiB with its name).
 const RESERVE_MIN: u64 = 256 << 10;
 
+/// What a record of content or times takes at most, in bytes.
+const RECORD_LEN_USUAL: u64 = 128;
+
+/// How many bytes may wait to be written before changes are refused as long as that fails.
+const QUEUE_MAX: u64 = 1 << 20;
+
 /// Space reserved at a time.
 const RESERVE_STEP: u64 = 4 << 20;
 
@@ -56,7 +62,7 @@ pub(crate) struct Journal {
     written: AtomicU64,
     /// Bytes up to here are reserved on the volume.
     reserved: AtomicU64,
-    /// Bytes up to here must be durable for a sync to have meaning; times alone do not count.
+    /// Bytes up to here must be durable for a sync to have meaning.
     needed: AtomicU64,
     /// Bytes after the last compaction.
     compacted: AtomicU64,
@@ -70,6 +76,9 @@ struct Synced {
     end: u64,
     /// A sync has failed: what comes after `end` must be written again.
     failed: bool,
+    /// The folder in which a new journal has its name, if that is not durable yet: until it is, nothing of
+    /// the journal is.
+    folder: Option<PathBuf>,
 }
 
 /// Frames in their order, not yet written.
@@ -135,7 +144,7 @@ impl Journal {
     ///
     /// # Errors
     /// As of a file that cannot be written: then the old journal goes on. When only the folder cannot
-    /// be synced, the new one does.
+    /// be synced, the new one does, and the next sync begins with that.
     pub(crate) fn replace(&self, path: &Path, records: &[Record]) -> Result<()> {
         // In the order of a sync, which may be waiting for the tail.
         let mut synced = self.synced.lock();
@@ -152,10 +161,16 @@ impl Journal {
         self.appended.store(end, Ordering::Relaxed);
         self.written.store(end, Ordering::Release);
         self.reserved.store(end, Ordering::Relaxed);
-        self.needed.store(0, Ordering::Relaxed);
+        self.needed.store(end, Ordering::Relaxed);
         self.compacted.store(end, Ordering::Relaxed);
-        *synced = Synced { end, failed: false };
-        durable.map_err(|e| Error::scratch("sync the folder of the journal", e))
+        *synced = match durable {
+            Ok(()) => Synced { end, ..Synced::default() },
+            Err(error) => {
+                tracing::warn!(%error, "cannot sync the folder of the journal");
+                Synced { folder: path.parent().map(Path::to_owned), ..Synced::default() }
+            }
+        };
+        Ok(())
     }
 
     /// How long the last compaction has made it; 0 when there was none.
@@ -176,7 +191,17 @@ impl Journal {
     /// Makes sure that a change which begins now can be recorded even when the disk fills up. To be
     /// called before anything is changed.
     pub(crate) fn reserve(&self) -> Result<()> {
-        let wanted = self.appended.load(Ordering::Relaxed) + RESERVE_MIN;
+        self.reserve_for(0)
+    }
+
+    /// As [`Journal::reserve`], for so many records at once.
+    pub(crate) fn reserve_for(&self, records: usize) -> Result<()> {
+        let appended = self.appended.load(Ordering::Relaxed);
+        if appended - self.written.load(Ordering::Relaxed).min(appended) > QUEUE_MAX {
+            // Memory is no place for what the disk does not take.
+            self.flush()?;
+        }
+        let wanted = appended + RESERVE_MIN + records as u64 * RECORD_LEN_USUAL;
         if wanted <= self.reserved.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -190,9 +215,7 @@ impl Journal {
     /// Puts a record behind all others. [`Journal::flush`] hands it to the system.
     pub(crate) fn append(&self, record: &Record) {
         let end = self.append_in_passing(record);
-        if record.must_survive() {
-            self.needed.fetch_max(end, Ordering::Relaxed);
-        }
+        self.needed.fetch_max(end, Ordering::Relaxed);
     }
 
     /// As [`Journal::append`], but for a record that only those which follow it need: it is durable
@@ -267,6 +290,12 @@ impl Journal {
         let mut synced = self.synced.lock();
         if synced.end >= needed {
             return Ok(());
+        }
+        if let Some(folder) = &synced.folder {
+            std::fs::File::open(folder)
+                .and_then(|folder| spfs_sys::files::sync_all(&folder))
+                .map_err(|e| Error::scratch("sync the folder of the journal", e))?;
+            synced.folder = None;
         }
         // Who waited for the lock meanwhile finds its records covered by this sync.
         let (file, covered) = {

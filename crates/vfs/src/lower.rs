@@ -66,6 +66,14 @@ impl Lower {
         end
     }
 
+    /// Forgets former trees of which all numbers are below `oldest`.
+    pub(crate) fn forget_before(&mut self, oldest: Ino) {
+        let current = self.current_first();
+        self.ranges.retain(|range| {
+            range.first == current || range.first + range.tree.len() as u64 > oldest.0
+        });
+    }
+
     /// Returns the tree of the current stack.
     pub(crate) fn current(&self) -> &Arc<MergedTree> {
         &self.current_range().tree

@@ -608,6 +608,7 @@ impl Namespace {
             return None;
         }
         self.changed.remove(&ino);
+        self.cells.forget(ino);
         if self.lower.contains(ino) {
             self.gone.insert(ino);
         }

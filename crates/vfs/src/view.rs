@@ -23,6 +23,7 @@ use crate::cell::{FileCell, Source};
 use crate::journal::{Header, Record};
 use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
+use crate::scratch::ScratchId;
 use crate::store::{Payloads, Store, Upper};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, RwLock, RwLockReadGuard, rank};
@@ -120,6 +121,8 @@ pub struct View {
     replacing: Replacing,
     /// Cells that have something a sync must do.
     unsynced: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
+    /// Scratch files of what is open of a former stack.
+    former: Mutex<HashMap<Ino, Vec<ScratchId>>, { rank::TABLE }>,
     /// One commit, reset or compaction at a time; taken before all other locks.
     changing: Mutex<Stack, { rank::CHANGING }>,
     dir: Option<PathBuf>,
@@ -188,6 +191,7 @@ impl View {
             offered: Mutex::default(),
             replacing: Replacing::default(),
             unsynced: Mutex::default(),
+            former: Mutex::default(),
             changing: Mutex::new(stack),
             dir: dir.map(Path::to_owned),
             last_look: Mutex::default(),
@@ -317,6 +321,26 @@ impl View {
         change.map(drop)
     }
 
+    /// Bytes that a kernel had collected could not be written: whatever comes of the rest of the content,
+    /// no layer may hold it as if it were whole.
+    fn note_lost(&self, cell: &FileCell) {
+        cell.note_lost();
+        let noted = self.begin_change_of(cell.ino).and_then(|_recording| {
+            let upper = self.store.upper()?;
+            let mut namespace = self.namespace.write();
+            namespace.mark(cell.ino)?;
+            if !namespace.is_removed(cell.ino) {
+                upper.record(&Record::Changed { ino: cell.ino.0 });
+                upper.record(&Record::Lost { ino: cell.ino.0 });
+            }
+            drop(namespace);
+            upper.journal.flush()
+        });
+        if let Err(error) = noted {
+            tracing::warn!(ino = %cell.ino, %error, "a restart will not know that a file has lost bytes");
+        }
+    }
+
     /// The cells of touched files of which something is so.
     fn touched_files_that(&self, is_so: impl Fn(&FileCell) -> bool) -> Vec<Arc<FileCell>> {
         let namespace = self.namespace.read();
@@ -365,6 +389,7 @@ impl View {
         if self.pins.is_pinned(ino) {
             return;
         }
+        self.forget_former(ino);
         let cell = {
             let namespace = self.namespace.read();
             if namespace.node(ino).is_none_or(|node| !node.is_orphan()) {
@@ -381,10 +406,8 @@ impl View {
         };
         self.unsynced.lock().remove(&ino);
         // Whoever is still at it must not look for the scratch file.
-        if let (Some(cell), Ok(upper)) = (cell, self.store.upper())
-            && let Some(id) = cell.assign(0, Source::Zeros)
-        {
-            upper.remove(id);
+        if let (Some(cell), Ok(upper)) = (cell, self.store.upper()) {
+            cell.assign(0, Source::Zeros).into_iter().for_each(|id| upper.remove(id));
         }
     }
 
@@ -418,6 +441,14 @@ impl View {
             Ok(orphan)
         })?;
         Ok(late)
+    }
+
+    /// Gives up the scratch files of an inode of a former stack that nobody holds any more.
+    fn forget_former(&self, ino: Ino) {
+        let ids = self.former.lock().remove(&ino);
+        if let (Some(ids), Ok(upper)) = (ids, self.store.upper()) {
+            ids.into_iter().for_each(|id| upper.remove(id));
+        }
     }
 
     fn create_inode(&self, dir: Ino, name: Name<'_>, new: New<'_>) -> Result<Ino> {
@@ -641,6 +672,15 @@ impl Pins {
         }
         shard.remove(&ino);
         true
+    }
+
+    /// The lowest number above the root's.
+    fn oldest(&self) -> Option<Ino> {
+        let below_root = |ino: &Ino| *ino != Ino::ROOT;
+        let of_shard = |shard: &Mutex<HashMap<Ino, u32>, { rank::TABLE }>| {
+            shard.lock().keys().copied().filter(below_root).min()
+        };
+        self.shards.iter().filter_map(of_shard).min()
     }
 
     fn is_pinned(&self, ino: Ino) -> bool {

@@ -36,7 +36,21 @@ fn regression_what_is_open_on_a_former_stack_changes_nothing_and_the_view_opens_
     let grown = SetAttr { perm: Some(0o600), ..SetAttr::default() };
     assert!(matches!(view.setattr(dir, &grown), Err(Error::Stale)));
     view.unpin(dir);
+    // As long as somebody holds them, and no longer.
+    let scratch_files = || std::fs::read_dir(subject.dir().join("scratch")).unwrap().count();
+    let settle = || {
+        view.sync().unwrap();
+        view.remove_leftovers();
+    };
+    settle();
+    let mut content = [0; 7];
+    assert_eq!(file.read_at(0, &mut content).unwrap(), 7);
+    assert_eq!(&content, b"changed");
+    assert_eq!(scratch_files(), 1);
     drop(file);
+    view.mkdir("after/dir").unwrap();
+    settle();
+    assert_eq!(scratch_files(), 0);
     view.write_file("after/new", b"new").unwrap();
     view.sync().unwrap();
     let options = spfs_testkit::view::options(Time::Machine, &Ticks::default());

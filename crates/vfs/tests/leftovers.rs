@@ -86,6 +86,13 @@ fn a_full_volume_has_room_again_as_soon_as_something_was_removed() {
     assert!(faults.has_failed());
     assert_eq!(view.read_file("small").unwrap(), b"small");
     assert_eq!(scratch_files(&subject), 1);
+    // Nor is what a file held kept longer than that when it is written anew.
+    view.sync().unwrap();
+    full();
+    view.write_file("small", b"again").unwrap();
+    assert_eq!(view.read_file("small").unwrap(), b"again");
+    view.sync().unwrap();
+    assert_eq!(scratch_files(&subject), 1);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use spfs_testkit::Paths;
 use spfs_testkit::drive::Outcome;
 use spfs_testkit::environment::memory_directory;
 use spfs_testkit::image::{Image, ImageNode, TreePath};
@@ -14,8 +14,9 @@ use spfs_testkit::ops::{Control, Op, Profile, Rng};
 use spfs_testkit::pair::{Pair, Ticks};
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
 use spfs_testkit::view::{Time, ViewSubject, options};
+use spfs_testkit::{Paths, TreeBuilder};
 use spfs_vfs::View;
-use spfs_vfs::api::{Access, File, Ino, Vfs};
+use spfs_vfs::api::{Access, File, Ino, SetAttr, SetTime, Timestamp, Vfs};
 
 fn profile() -> Profile {
     Profile { xattr_len: (0, 300), ..Profile::core() }
@@ -243,13 +244,26 @@ fn image_after_a_power_loss(seed: u64, work: &dyn Fn(&Arc<View>)) -> Image {
 }
 
 fn image_after(seed: u64, work: &dyn Fn(&mut ViewSubject)) -> Image {
-    let layer = spfs_testkit::TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
-    let (ticks, disk) = (Ticks::default(), Arc::new(PowerDisk::default()));
-    let mut subject = ViewSubject::with_power(BaseStack::new(&[layer]), ticks, &disk);
+    let disk = Arc::new(PowerDisk::default());
+    let mut subject = ViewSubject::with_power(base(), Ticks::default(), &disk);
     work(&mut subject);
+    after_a_failure(&subject, &disk, seed)
+}
+
+fn base() -> BaseStack {
+    BaseStack::new(&[TreeBuilder::new().file("file", 0o644, *b"of the layer").build()])
+}
+
+/// What is there after the power went now.
+fn after_a_failure(subject: &ViewSubject, disk: &PowerDisk, seed: u64) -> Image {
     let dir = memory_directory().expect("tests can make directories");
     disk.fail(&mut Rng::new(seed), subject.dir(), dir.path()).expect("the disk works");
-    let journal = dir.path().join("journal");
+    found_after_a_boot(subject, dir.path())
+}
+
+/// What a start finds in a folder that an earlier boot of the machine has left.
+fn found_after_a_boot(subject: &ViewSubject, dir: &Path) -> Image {
+    let journal = dir.join("journal");
     let mut bytes = fs::read(&journal).expect("the journal is there");
     from_earlier_boot(&mut bytes, crc32c::crc32c).expect("there is a boot id");
     fs::write(&journal, bytes).expect("tests can write files");
@@ -257,7 +271,7 @@ fn image_after(seed: u64, work: &dyn Fn(&mut ViewSubject)) -> Image {
     let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
     let options = options(Time::Machine, &Ticks::default());
     let merged = Arc::clone(&base.merged);
-    let view = View::open(dir.path(), &base.layers, merged, payloads, options);
+    let view = View::open(dir, &base.layers, merged, payloads, options);
     Image::read(&view.expect("it opens")).expect("it is consistent")
 }
 
@@ -343,31 +357,152 @@ fn regression_a_file_replaced_by_one_that_nobody_synced_is_whole_after_another_w
 }
 
 #[test]
-fn regression_a_file_written_anew_is_whole_after_another_was_synced() {
-    for seed in 0..40 {
+fn regression_a_file_written_anew_is_the_old_or_the_new_one_whatever_else_is_synced() {
+    for seed in 0..80 {
         for (again, len) in [(1, 3), (3, 100_000)] {
             let content = after_a_power_loss(seed, &|view| {
                 write(view, "file", &[b'1'; 1000]);
                 sync(view, "file");
-                (0..again).for_each(|turn| write(view, "file", &vec![b'2' + turn; len]));
-                write(view, "synced", b"synced");
-                sync(view, "synced");
+                for turn in 0..again {
+                    truncate(view, "file");
+                    sync_another(view, seed % 3);
+                    write(view, "file", &vec![b'2' + turn; len]);
+                    sync_another(view, seed / 3 % 4);
+                }
             });
-            let expected = vec![b'1' + again; len];
-            assert!(content == expected, "seed {seed}: {} bytes", content.len());
+            let first = content.first().copied().unwrap_or_default();
+            let expected = if first == b'1' { 1000 } else { len };
+            assert!((b'1'..=b'1' + again).contains(&first), "seed {seed}: begins with {first}");
+            assert!(content == vec![first; expected], "seed {seed}: {} bytes", content.len());
+        }
+    }
+}
+
+/// What somebody else may do meanwhile.
+fn sync_another(view: &Arc<View>, kind: u64) {
+    match kind {
+        0 => {}
+        1 => view.sync_names().expect("the disk works"),
+        2 => {
+            write(view, "synced", b"synced");
+            sync(view, "synced");
+        }
+        _ => assert!(view.sync_if_changed().expect("the disk works")),
+    }
+    view.remove_leftovers();
+}
+
+fn truncate(view: &Arc<View>, path: &str) {
+    let ino = view.find(path).expect("it is there").ino;
+    view.setattr(ino, &SetAttr { size: Some(0), ..SetAttr::default() }).expect("the disk works");
+}
+
+/// What `file` and `new` hold in all that a power loss may leave.
+fn all_that_may_be_left(subject: &ViewSubject, disk: &PowerDisk) -> BTreeSet<[String; 2]> {
+    let text = |image: &Image, path| {
+        let content = holds(image, path).unwrap_or_default();
+        String::from_utf8_lossy(&content).into_owned()
+    };
+    (0..60)
+        .map(|seed| {
+            let image = after_a_failure(subject, disk, seed);
+            [text(&image, "file"), text(&image, "new")]
+        })
+        .collect()
+}
+
+#[test]
+fn regression_a_restart_keeps_what_a_power_loss_before_the_next_sync_needs() {
+    let disk = Arc::new(PowerDisk::default());
+    let mut subject = ViewSubject::with_power(base(), Ticks::default(), &disk);
+    for name in ["file", "new"] {
+        write(subject.view(), name, b"synced");
+    }
+    subject.view().sync().expect("the disk works");
+    for name in ["file", "new"] {
+        write(subject.view(), name, b"later");
+    }
+    subject.restart().expect("it opens again");
+    for found in all_that_may_be_left(&subject, &disk) {
+        assert!(found.iter().all(|text| ["synced", "later"].contains(&&**text)), "{found:?}");
+    }
+}
+
+/// When somebody writes to files that a commit has taken.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    During,
+    AfterItFailed,
+    ByAStartAfterItFailed,
+}
+
+#[test]
+fn regression_files_written_beside_a_commit_lose_no_byte_that_was_synced() {
+    for when in [Written::During, Written::AfterItFailed, Written::ByAStartAfterItFailed] {
+        let disk = Arc::new(PowerDisk::default());
+        let mut subject = ViewSubject::with_power(base(), Ticks::default(), &disk);
+        subject.base().payloads.set_links(true);
+        let view = Arc::clone(subject.view());
+        for name in ["file", "new"] {
+            write(&view, name, b"synced");
+        }
+        view.sync().expect("the disk works");
+        let payloads = Arc::clone(&subject.base().payloads);
+        let (changes, commit) = view.begin_commit(&*payloads).expect("a layer can hold it");
+        let change = |view: &Arc<View>| {
+            for name in ["file", "new"] {
+                let file = view.open_path(name, Access::Write).expect("the disk works");
+                file.write_at(0, b"S", false).expect("the disk works");
+            }
+        };
+        match when {
+            Written::During => {
+                change(&view);
+                let manifest = spfs_model::diff(&subject.stack(), &changes.live);
+                let manifest = manifest.expect("it is UTF-8").expect("something changed");
+                let layer = manifest.digest(spfs_model::DigestStrategy::WithKindAndSalt);
+                commit.finish(layer).expect("the disk works");
+            }
+            Written::AfterItFailed => {
+                drop(commit);
+                change(&view);
+            }
+            Written::ByAStartAfterItFailed => drop(commit),
+        }
+        drop(view);
+        if matches!(when, Written::ByAStartAfterItFailed) {
+            subject.restart().expect("it opens again");
+        }
+        let view = subject.view();
+        write(view, "other", b"other");
+        sync(view, "other");
+        view.sync_names().expect("the disk works");
+        view.remove_leftovers();
+        for found in all_that_may_be_left(&subject, &disk) {
+            let known = |text: &String| ["synced", "Synced"].contains(&&**text);
+            assert!(found.iter().all(known), "{when:?}: {found:?}");
         }
     }
 }
 
 #[test]
-fn a_file_written_anew_is_the_old_or_the_new_one_or_empty() {
-    for seed in 0..80 {
-        let content = after_a_power_loss(seed, &|view| {
-            write(view, "file", &[b'1'; 1000]);
-            sync(view, "file");
-            write(view, "file", &[b'2'; 1000]);
-        });
-        let whole = content == [b'1'; 1000] || content == [b'2'; 1000];
-        assert!(whole || content.is_empty(), "seed {seed}: {content:?}");
+fn regression_times_of_what_has_no_scratch_file_are_synced() {
+    let disk = Arc::new(PowerDisk::default());
+    let subject = ViewSubject::with_power(base(), Ticks::default(), &disk);
+    let view = subject.view();
+    view.mkdir("dir").expect("the disk works");
+    view.sync().expect("the disk works");
+    let time = Timestamp { secs: 1_000_000, nanos: 5 };
+    let date = SetAttr { mtime: Some(SetTime::At(time)), ..SetAttr::default() };
+    for name in ["file", "dir"] {
+        let ino = view.find(name).expect("it is there").ino;
+        view.setattr(ino, &date).expect("the disk works");
+    }
+    sync(view, "file");
+    let to = memory_directory().expect("tests can make directories");
+    disk.fail_with_the_least(subject.dir(), to.path()).expect("the disk works");
+    let image = found_after_a_boot(&subject, to.path());
+    for name in ["file", "dir"] {
+        assert_eq!(image.nodes[&TreePath(name.into())].times.mtime, time, "{name}");
     }
 }

@@ -3,11 +3,12 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use spfs_testkit::faults::Faults;
-use spfs_testkit::layers::{BaseStack, Tree};
+use spfs_testkit::faults::{Faults, Plan};
+use spfs_testkit::layers::{BaseStack, PayloadStore, Tree};
 use spfs_testkit::pair::Ticks;
-use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject};
+use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject, options};
 use spfs_testkit::{Paths, TreeBuilder};
+use spfs_vfs::View;
 use spfs_vfs::api::{
     Access, Error, File, NewKind, Pin, Replace, SetAttr, SetTime, Timestamp, Vfs, XattrMode,
 };
@@ -396,4 +397,107 @@ fn regression_a_journal_compacted_while_a_removed_directory_is_held_can_be_read(
     drop(held);
     subject.restart().unwrap();
     assert!(matches!(subject.view().find("new").unwrap_err(), Error::NotFound));
+}
+
+#[test]
+fn regression_a_file_written_after_a_commit_that_failed_needs_no_payload_that_cleaning_may_remove()
+{
+    let mut subject = base();
+    subject.base().payloads.set_links(true);
+    let view = Arc::clone(subject.view());
+    let long = vec![b'n'; 300_000];
+    view.write_file("new", &long).unwrap();
+    let payloads = Arc::clone(&subject.base().payloads);
+    drop(view.begin_commit(&*payloads).unwrap());
+    view.open_path("new", Access::Write).unwrap().write_at(0, b"S", false).unwrap();
+    view.sync().unwrap();
+    view.remove_leftovers();
+    drop(view);
+    std::fs::remove_file(payloads.path(&spfs_model::Digest::of(&long))).unwrap();
+    subject.restart().unwrap();
+    assert!(content(&subject, "new") == [b"S", &long[1..]].concat());
+}
+
+#[test]
+fn regression_a_file_of_a_layer_that_lost_its_first_bytes_is_not_committed_also_after_a_restart() {
+    let (mut subject, faults) = failing(b"of the layer");
+    let file = subject.view().open_path("file", Access::Write).unwrap();
+    faults.arm(Plan { call: 1, lasting: true, kind: ErrorKind::StorageFull });
+    assert!(matches!(file.write_back(0, b"LOST"), Err(Error::NoSpace)));
+    faults.disarm();
+    drop(file);
+    subject.view().write_file("new", b"new").unwrap();
+    for compacted in [false, true] {
+        let refused = subject.commit_all().unwrap_err();
+        assert!(refused.contains("/file") && refused.contains("Lost"), "{refused}");
+        if compacted {
+            subject.view().compact().unwrap();
+        }
+        subject.restart().unwrap();
+    }
+    assert!(subject.commit_all().unwrap_err().contains("/file"));
+    subject.view().write_file("file", b"whole").unwrap();
+    subject.restart().unwrap();
+    subject.commit_all().unwrap();
+}
+
+#[test]
+fn regression_a_sync_that_failed_leaves_synced_bytes_where_they_are() {
+    let (subject, faults) = failing(b"of the layer");
+    let view = subject.view();
+    view.write_file("file", b"synced").unwrap();
+    view.sync().unwrap();
+    let scratch = || -> Vec<Vec<u8>> {
+        let files = std::fs::read_dir(subject.dir().join("scratch")).unwrap();
+        files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    };
+    view.open_path("file", Access::Write).unwrap().write_at(0, b"S", false).unwrap();
+    faults.fail_next("sync a scratch file", ErrorKind::Other);
+    assert!(view.open_path("file", Access::Read).unwrap().sync().is_err());
+    let ino = view.find("file").unwrap().ino;
+    view.setattr(ino, &SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+    assert_eq!(scratch(), [b"Synced"]);
+}
+
+#[test]
+fn regression_scratch_files_without_a_journal_are_in_nobodys_way() {
+    let subject = base();
+    let dir = spfs_testkit::environment::memory_directory().unwrap();
+    let scratch = dir.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    for number in 1..4 {
+        std::fs::write(scratch.join(number.to_string()), b"of nobody").unwrap();
+    }
+    let base = subject.base();
+    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
+    let options = options(Time::Machine, &Ticks::default());
+    let merged = Arc::clone(&base.merged);
+    let view = View::open(dir.path(), &base.layers, merged, payloads, options).unwrap();
+    for number in 0..5 {
+        view.write_file(&format!("new{number}"), b"new").unwrap();
+    }
+    view.sync().unwrap();
+    view.remove_leftovers();
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 5);
+}
+
+#[test]
+fn regression_a_page_written_back_after_a_commit_leaves_the_time_of_the_write_over_a_restart() {
+    let ticks = Ticks::default();
+    let layer = TreeBuilder::new().file("file", 0o644, *b"of the layer").build();
+    let mut subject = ViewSubject::new(BaseStack::new(&[layer]), Time::Ticks, ticks.clone());
+    let view = Arc::clone(subject.view());
+    let ino = view.find("file").unwrap().ino;
+    let old = SetTime::At(Timestamp { secs: 77, nanos: 0 });
+    view.setattr(ino, &SetAttr { mtime: Some(old), ..SetAttr::default() }).unwrap();
+    ticks.advance();
+    view.open_path("file", Access::Write).unwrap().write_at(0, b"S", false).unwrap();
+    drop(view);
+    subject.commit_all().unwrap();
+    let view = Arc::clone(subject.view());
+    view.open_path("file", Access::Write).unwrap().write_back(0, b"T").unwrap();
+    let mtime = view.find("file").unwrap().mtime;
+    drop(view);
+    subject.restart().unwrap();
+    assert_eq!(subject.view().find("file").unwrap().mtime, mtime);
 }

@@ -605,6 +605,59 @@ fn regression_compaction_beside_fsync_trusts_nothing_that_is_not_safe() {
     });
 }
 
+#[test]
+fn regression_the_last_close_of_a_removed_file_beside_its_reset_leaves_it_as_the_layers_have_it() {
+    explore(|| {
+        let scene = Scene::new();
+        let view = &scene.view;
+        let file = view.open_path("file", Access::Write).unwrap();
+        file.write_at(0, b"AAAA", true).unwrap();
+        view.unlink("file").unwrap();
+        let file = Mutex::new(Some(file));
+        scene.together(&[
+            &|| {
+                let file = file.lock().unwrap().take();
+                drop(file)
+            },
+            &|| scene.reset("file"),
+        ]);
+        let found = Image::read(view).unwrap();
+        assert_eq!(
+            content(&found, "file").map(String::from_utf8_lossy),
+            Some("of the layer".into())
+        );
+        drop(file);
+        scene.settle();
+    });
+}
+
+#[test]
+fn regression_a_file_written_anew_beside_a_sync_is_the_old_or_the_new_one() {
+    explore(|| {
+        let disk = Arc::new(PowerDisk::default());
+        let scene = Scene::of(ViewSubject::with_power(base(), Ticks::default(), &disk));
+        let view = &scene.view;
+        view.write_file("file", b"AAAA").unwrap();
+        view.sync().unwrap();
+        view.make("name", NewKind::Regular, 0o644).unwrap();
+        scene.together(&[
+            &|| {
+                view.write_file("file", b"BBBB").unwrap();
+            },
+            &|| view.sync_names().unwrap(),
+        ]);
+        view.write_file("fourth", b"y").unwrap();
+        view.open_path("fourth", Access::Read).unwrap().sync().unwrap();
+        view.remove_leftovers();
+        for seed in 0..8 {
+            let found = after_power_loss(&scene, &disk, seed);
+            let text = String::from_utf8_lossy(content(&found, "file").unwrap());
+            assert!(["AAAA", "BBBB"].contains(&&*text), "{text:?}");
+        }
+        scene.settle();
+    });
+}
+
 /// What a new start finds when the power goes now. Nothing here lets another thread go on before
 /// the disk is copied.
 fn after_power_loss(scene: &Scene, disk: &PowerDisk, seed: u64) -> Image {

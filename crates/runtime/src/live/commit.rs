@@ -74,6 +74,7 @@ impl LiveRuntime {
             .map_err(|source| self.store_failed(source))?;
         let (busy, left_out) = (changes.busy, changes.left_out as u64);
         let Some((layer, manifest)) = made.layer else {
+            state.unstored.retain(|digest| !made.stored.contains(digest));
             let digest = made.digest;
             return Ok(Committed { digest, layer: None, stored, editable: false, busy, left_out });
         };
@@ -81,6 +82,8 @@ impl LiveRuntime {
         // changes still are in scratch, which shows the same files. The other way round the stack
         // would lack a layer.
         self.update(state, |record| record.push_layer(layer))?;
+        // Until now cleaning could have removed them.
+        state.unstored.retain(|digest| !made.stored.contains(digest));
         let noted = commit.finish(layer);
         // Where it failed early the view stands on what it stood on before, with its changes on top.
         if self.view.committed().len() > state.stack.committed.len() {
@@ -94,17 +97,17 @@ impl LiveRuntime {
     /// Stores the layer, and the platform if one is wanted, with all that was taken before.
     fn write_objects(
         &self,
-        state: &mut State,
+        state: &State,
         batch: Box<dyn Batch + '_>,
         manifest: Option<Manifest>,
         taken: &HashSet<Digest>,
         options: &CommitOptions,
     ) -> Result<Made, RepoError> {
         let mut stack = state.record.stored_stack();
-        let mut again = HashSet::new();
+        let mut stored = taken.clone();
         let layer = match manifest {
             Some(manifest) => {
-                again = self.store_again(&*batch, &manifest, &state.unstored, taken)?;
+                stored.extend(self.store_again(&*batch, &manifest, &state.unstored, taken)?);
                 let copy = Some(manifest.clone());
                 let written =
                     stage_layer(&*batch, copy, &options.annotations, ANNOTATION_INLINE_MAX)?;
@@ -119,8 +122,7 @@ impl LiveRuntime {
             _ => batch.object(&Object::Platform(Platform { stack }))?,
         };
         batch.finish()?;
-        state.unstored.retain(|digest| !taken.contains(digest) && !again.contains(digest));
-        Ok(Made { digest, layer })
+        Ok(Made { digest, layer, stored })
     }
 
     /// Stores what an earlier commit took and failed to store: the view does not offer it again.
@@ -186,6 +188,8 @@ impl LiveRuntime {
 struct Made {
     digest: Digest,
     layer: Option<(Digest, Manifest)>,
+    /// The payloads that are in the repository now.
+    stored: HashSet<Digest>,
 }
 
 type OpenFile = <View as Vfs>::File;

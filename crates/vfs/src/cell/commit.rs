@@ -8,10 +8,11 @@ use spfs_model::Digest;
 
 use crate::api::{Error, Result};
 use crate::journal::Record;
+use crate::scratch::ScratchId;
 use crate::store::{Store, Upper};
 use crate::sync::RwLockUpgradableReadGuard;
 
-use super::{Content, FileCell, Source, StoredAs};
+use super::{Content, FileCell, Source, StoredAs, Unsynced};
 
 /// Takes the content of files for a layer. The calls come from several threads.
 pub trait LayerStore: Sync {
@@ -119,10 +120,13 @@ impl FileCell {
             Some(known) if known == digest => {}
             _ => return Settled::Changed,
         }
-        let old = content.source.scratch_id();
+        let old = content.scratch_files();
         content.source = Source::Payload(digest);
         content.stored = None;
+        content.fallback = None;
         content.nothing_older = false;
+        content.unsynced = Unsynced::default();
+        content.dated = content.written_at.or(content.dated);
         content.departures_marked = content.departures;
         // Before anybody can write again, and record that.
         upper.record(&Record::Content { ino: self.ino.0, content: content.record() });
@@ -135,7 +139,7 @@ impl FileCell {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// Its content is a payload; the scratch file is not needed any more.
-    Payload { old: Option<crate::scratch::ScratchId>, written_at: Option<crate::api::Timestamp> },
+    Payload { old: Vec<ScratchId>, written_at: Option<crate::api::Timestamp> },
     /// It was written after it had been stored.
     Changed,
 }

@@ -267,13 +267,13 @@ impl Content {
 
     fn truncate_to_nothing(&mut self, ino: Ino, store: &Store) -> Result<()> {
         let upper = store.upper()?;
-        self.lost = false;
+        let lost = std::mem::take(&mut self.lost);
         let shared = self.stored.take().is_some_and(|stored| stored.shared);
-        // What a sync has made safe stays on the disk until the journal, there, says otherwise.
-        let is_safe = self.is_safe();
+        // What a power loss falls back to stays on the disk; that bytes are lost no more is recorded.
         if let Source::Whole { id } = &self.source
+            && self.fallback != Some(*id)
             && !shared
-            && !is_safe
+            && !lost
         {
             let file = upper.file(*id)?;
             file.set_len(0).map_err(|e| Error::scratch("set a length", e))?;

@@ -68,6 +68,8 @@ pub(crate) enum Record {
     Counters { next_ino: u64, next_scratch: u64, generation: u64, committed: u64 },
     /// A commit leaves out what stands under the name of this inode: it stays changed.
     LeftOut { ino: u64 },
+    /// Bytes that were written to a file are lost, until it is written anew from nothing.
+    Lost { ino: u64 },
 }
 
 /// What a journal is about.
@@ -175,7 +177,8 @@ impl Record {
             | Self::Synced { ino }
             | Self::Changed { ino }
             | Self::Restore { ino, .. }
-            | Self::LeftOut { ino } => Some(*ino),
+            | Self::LeftOut { ino }
+            | Self::Lost { ino } => Some(*ino),
             Self::Header(_)
             | Self::Opened { .. }
             | Self::Sealed { .. }
@@ -183,14 +186,6 @@ impl Record {
             | Self::Unchanged { .. }
             | Self::Node(_)
             | Self::Counters { .. } => None,
-        }
-    }
-
-    /// A sync has to wait for it. Times alone may be lost: the scratch file has its own.
-    pub(super) fn must_survive(&self) -> bool {
-        match self {
-            Self::Attributes { change, .. } => !change.is_times_only(),
-            _ => true,
         }
     }
 }

@@ -81,12 +81,13 @@ impl Namespace {
 
     /// Stands on another tree from now on, without any change. Numbers are not used again; what the
     /// kernel still holds of the old tree stays readable as it was.
-    pub(crate) fn exchange_lower(&mut self, tree: Arc<MergedTree>) {
+    pub(crate) fn exchange_lower(&mut self, tree: Arc<MergedTree>, oldest: Option<Ino>) {
         self.nodes.clear();
         self.orphans.clear();
         self.gone.clear();
         self.changed.clear();
         self.next = self.lower.push(self.next, tree);
+        self.lower.forget_before(oldest.unwrap_or(Ino(u64::MAX)));
         self.generation += 1;
         self.committed = self.generation - 1;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{Attr, FileType, Ino, Result, SetAttr, SetTime, Timestamp};
-use crate::cell::{Content, FileCell};
+use crate::cell::FileCell;
 use crate::journal::Record;
 use crate::namespace::{AttrChange, Namespace};
 
@@ -35,6 +35,7 @@ impl View {
         }
         let mut cell = touched_file(&self.namespace.read(), ino)?;
         let written = cell.as_ref().and_then(|cell| cell.written_at());
+        let carried = cell.as_ref().is_some_and(|cell| cell.carries_its_time());
         let mut of_write = false;
         let mtime = {
             let mut namespace = self.namespace.write();
@@ -46,7 +47,13 @@ impl View {
                 change.mtime = change.mtime.or(written);
                 namespace.change_attributes(ino, &change)?;
                 if !namespace.is_removed(ino) {
-                    upper.record(&Record::Attributes { ino: ino.0, change });
+                    let record = Record::Attributes { ino: ino.0, change };
+                    if carried && change.is_times_only() {
+                        // A sync of the scratch file makes the time durable.
+                        upper.journal.append_in_passing(&record);
+                    } else {
+                        upper.record(&record);
+                    }
                 }
             }
             if cell.is_none() && attr.file_type == FileType::Regular && change.mtime.is_some() {
@@ -91,9 +98,6 @@ impl View {
             let namespace = self.namespace.read();
             (namespace.cell(ino)?, Held::one(self, ino))
         };
-        if size == 0 && cell.with(Content::has_something_to_lose) {
-            self.replacing.add(&cell);
-        }
         self.content_done(&cell, cell.truncate(&self.store, size, now))
     }
 

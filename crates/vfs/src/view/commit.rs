@@ -36,6 +36,9 @@ const WALK_STACK_BYTES: usize = 1 << 30;
 /// Threads that store content at the same time.
 const STORE_THREADS_MAX: usize = 8;
 
+/// What a commit records of a file at most: its payload, its time, that it has changed again.
+const RECORDS_OF_FILE: usize = 3;
+
 /// Why a view cannot become a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -262,7 +265,7 @@ impl Commit<'_> {
     /// they were stored stay changed. After an error [`View::committed`] tells whether it counts.
     pub fn finish(mut self, layer: Digest) -> Result<(), Error> {
         let upper = self.view.store.upper()?;
-        upper.journal.reserve()?;
+        upper.journal.reserve_for(RECORDS_OF_FILE * self.files.len())?;
         let files = std::mem::take(&mut self.files);
         let mut obsolete = Vec::new();
         let mut changed = Vec::new();
@@ -306,9 +309,11 @@ fn note_times(
 ) -> Result<(), Error> {
     for (ino, job) in jobs {
         let written = job.cell().and_then(|cell| cell.written_before());
-        // Somebody may be setting another time now.
-        let is_last =
-            |time: &Timestamp| namespace.node(*ino).is_some_and(|node| node.meta.ctime <= *time);
+        // Somebody may be setting another time now: not where none has been set, and a name has changed.
+        let is_last = |time: &Timestamp| {
+            let meta = namespace.node(*ino).map(|node| &node.meta);
+            meta.is_some_and(|meta| meta.ctime <= *time || meta.mtime == meta.crtime)
+        };
         if let Some(time) = written.filter(is_last) {
             note_time(namespace, upper, *ino, time)?;
         }

@@ -100,8 +100,11 @@ fn snapshot(namespace: &Namespace, stack: &Stack, upper: &Upper) -> Vec<Record> 
     let mut synced = Vec::new();
     for (ino, node) in nodes {
         let record = node_record(namespace, ino, node);
-        if matches!(record.body, BodyRecord::File { .. }) {
+        if let Body::File { cell, .. } = &node.body {
             synced.push(Record::Synced { ino: ino.0 });
+            if cell.with(|content| content.lost) {
+                synced.push(Record::Lost { ino: ino.0 });
+            }
         }
         records.push(Record::Node(Box::new(record)));
     }

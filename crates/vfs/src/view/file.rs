@@ -126,7 +126,7 @@ impl File for OpenFile {
             let _recording = self.view.begin_change_of(self.cell.ino)?;
             self.finish_write(self.cell.write_back(&self.view.store, offset, data, mtime))
         });
-        written.inspect_err(|_| self.cell.note_lost())
+        written.inspect_err(|_| self.view.note_lost(&self.cell))
     }
 
     fn allocate(&self, offset: u64, len: u64, how: Allocate, kill_privileges: bool) -> Result<()> {

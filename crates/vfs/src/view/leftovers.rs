@@ -88,11 +88,9 @@ impl View {
     /// Removes what is not needed; returns whether more is removed than before. One thread at a time: who writes
     /// much has many requests under way, which fail together.
     fn make_room(&self, upper: &Upper, removed: &mut u64) -> bool {
-        let _syncing = self.syncing.lock();
-        // What the disk still says needs the doomed ones.
-        if upper.has_doomed()
-            && let Err(error) = self.sync_journal(upper)
-        {
+        let syncing = self.syncing.lock();
+        // What the disk still says needs the doomed ones, and what a power loss falls back to.
+        if let Err(error) = self.sync_all_with(&syncing, upper) {
             tracing::warn!(%error, "cannot make room on a full volume");
         }
         upper.remove_some(usize::MAX);

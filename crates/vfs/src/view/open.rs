@@ -165,7 +165,13 @@ impl View {
                 let replayed = replay(&files, namespace, contents.records)?;
                 Replayed { end, count, ..replayed }
             }
-            None => Replayed::fresh(namespace),
+            None => {
+                Replayed::fresh(namespace, &*files.scratch).map_err(|source| OpenError::Io {
+                    doing: "look at the scratch files of",
+                    path: files.journal.clone(),
+                    source,
+                })?
+            }
         };
         let boot = boot_id();
         let file = open_journal(&files.journal, &replayed, &header, &boot)?;
@@ -175,6 +181,7 @@ impl View {
         };
         let journal = Journal::new(file, files.log, end, count);
         let upper = Upper::new(files.scratch, journal, replayed.next_scratch);
+        upper.doom(replayed.unused);
         let stack =
             Stack { base: header.base, base_len: header.base_len, committed: replayed.committed };
         let reopened = replayed.count > 0;

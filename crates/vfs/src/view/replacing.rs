@@ -1,9 +1,10 @@
-//! Files that took the place of others, or of their own content.
+//! Files that took the place of others.
 //!
-//! Programs save a file by writing another one and renaming it over the first, or by writing it anew
-//! from its beginning, and many do not sync it. When the journal becomes durable for some other file's sake, what was there is
-//! gone; if the bytes of the new file were not on the disk by then, a power loss would leave neither.
-//! So these bytes are made durable before the journal (ext4 does the same: auto_da_alloc).
+//! Programs save a file by writing another one and renaming it over the first, and many do not sync
+//! it. When the journal becomes durable for some other file's sake, what was there is gone; if the
+//! bytes of the new file were not on the disk by then, a power loss would leave neither. So these bytes
+//! are made durable before the journal (ext4 does the same: auto_da_alloc). A file that is written anew
+//! from its beginning needs no such care: what it held stays until its new content is safe (`Content::fallback`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ pub(super) struct JournalSync<'a> {
 
 impl Replacing {
     /// Adds a file, before the record that gives up what was in its place. `false`: a sync that is under way
-    /// may make that record durable and not the bytes, which must be safe first.
+    /// may make that record durable and not the bytes, which must be safe first. Waits for nobody: it is
+    /// called with the names locked.
     pub(super) fn add(&self, cell: &Arc<FileCell>) -> bool {
         let mut files = self.0.lock();
         files.added += 1;
@@ -56,7 +58,7 @@ impl Replacing {
         files.cells.insert(cell.ino, (added, Arc::clone(cell)));
         let undisturbed = files.syncs == 0;
         drop(files);
-        undisturbed || !cell.has_to_sync()
+        undisturbed || !cell.may_have_to_sync()
     }
 
     /// Begins a sync of the journal.

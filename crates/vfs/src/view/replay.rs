@@ -1,6 +1,6 @@
 //! Rebuilding a view's state from its journal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use spfs_model::{Digest, Name, NameBuf};
@@ -12,7 +12,7 @@ use crate::journal::{
     BodyRecord, ContentRecord, CreateKind, NodeRecord, Record, SpecialKind, TargetRecord,
 };
 use crate::namespace::{Body, Directory, Entries, Meta, Namespace, Node, Target};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, ScratchId};
 
 use super::open::{OpenError, UpperFiles, boot_id};
 
@@ -21,6 +21,8 @@ pub(super) struct Replayed {
     pub(super) namespace: Namespace,
     pub(super) committed: Vec<Digest>,
     pub(super) next_scratch: u64,
+    /// Scratch files that nothing needs, as far as the journal goes: what of it is durable is not known.
+    pub(super) unused: Vec<ScratchId>,
     /// The machine was started anew since the journal was last open.
     pub(super) rebooted: bool,
     pub(super) end: u64,
@@ -28,15 +30,19 @@ pub(super) struct Replayed {
 }
 
 impl Replayed {
-    pub(super) fn fresh(namespace: Namespace) -> Self {
-        Self {
+    /// Of a journal that says nothing: a power loss may have left scratch files without one.
+    pub(super) fn fresh(namespace: Namespace, scratch: &dyn Scratch) -> io::Result<Self> {
+        let unused = scratch.list()?;
+        let next = unused.iter().map(|id| id.0 + 1).max();
+        Ok(Self {
             namespace,
             committed: Vec::new(),
-            next_scratch: 1,
+            next_scratch: next.unwrap_or(1),
+            unused,
             rebooted: false,
             end: 0,
             count: 0,
-        }
+        })
     }
 }
 
@@ -54,14 +60,14 @@ pub(super) fn replay(
             reason: error.to_string(),
         })?;
     }
-    replay.finish(&*files.scratch, true).map_err(|source| OpenError::Io {
+    replay.finish(&*files.scratch).map_err(|source| OpenError::Io {
         doing: "look at the scratch files of",
         path: files.journal.clone(),
         source,
     })
 }
 
-/// Replays up to the first record that makes no sense, and removes nothing from the disk.
+/// Replays up to the first record that makes no sense.
 pub(super) fn replay_readable(
     files: &UpperFiles,
     namespace: Namespace,
@@ -73,7 +79,7 @@ pub(super) fn replay_readable(
             break;
         }
     }
-    replay.finish(&*files.scratch, false).map_err(|source| OpenError::Io {
+    replay.finish(&*files.scratch).map_err(|source| OpenError::Io {
         doing: "look at the scratch files of",
         path: files.journal.clone(),
         source,
@@ -132,6 +138,7 @@ impl Replay {
             | Record::Extent { .. }
             | Record::Truncate { .. }
             | Record::Changed { .. }
+            | Record::Lost { .. }
             | Record::Synced { .. } => self.apply_content(record)?,
             names => self.apply_names(names)?,
         }
@@ -194,7 +201,15 @@ impl Replay {
                     self.namespace.mark(ino)?;
                 }
                 let (size, source) = self.source(&content);
-                self.namespace.cell(ino)?.assign(size, source);
+                let whole_again = matches!(
+                    content,
+                    ContentRecord::Payload { .. } | ContentRecord::Zeros { size: 0 }
+                );
+                self.namespace.cell(ino)?.with_mut(|content| {
+                    let lost = content.lost && !whole_again;
+                    content.assign(size, source);
+                    content.lost = lost;
+                });
                 self.note_payload(ino, content);
             }
             Record::Extent { ino, start, end } => {
@@ -217,6 +232,7 @@ impl Replay {
                 })?;
             }
             Record::Changed { ino } => self.namespace.mark(Ino(ino))?,
+            Record::Lost { ino } => self.namespace.cell(Ino(ino))?.note_lost(),
             Record::Synced { ino } => {
                 let ino = Ino(ino);
                 let content = self.namespace.cell(ino)?.with(crate::cell::Content::record);
@@ -295,7 +311,7 @@ impl Replay {
         Ok(Node { meta, body, changed: record.changed, placed: record.placed })
     }
 
-    fn finish(mut self, scratch: &dyn Scratch, remove_unused: bool) -> io::Result<Replayed> {
+    fn finish(mut self, scratch: &dyn Scratch) -> io::Result<Replayed> {
         let rebooted = self.boot.as_deref().is_none_or(|boot| boot.is_empty() || boot != boot_id());
         for ino in self.namespace.orphans() {
             self.namespace.reap(ino);
@@ -306,27 +322,28 @@ impl Replay {
             .filter(|(_, node)| node.file_type() == FileType::Regular)
             .map(|(ino, _)| ino)
             .collect();
-        let mut used = std::collections::HashSet::new();
+        let mut unused: BTreeSet<ScratchId> = scratch.list()?.into_iter().collect();
+        if let Some(last) = unused.last() {
+            self.next_scratch = self.next_scratch.max(last.0 + 1);
+        }
         for ino in files {
             self.settle_content(ino, scratch, rebooted)?;
             let Ok(cell) = self.namespace.cell(ino) else { continue };
-            if let Some(id) = cell.with(|content| content.source.scratch_id()) {
-                used.insert(id);
-            }
+            cell.with_mut(|content| {
+                content.fallback.take_if(|id| !unused.contains(id));
+                for id in content.scratch_files() {
+                    unused.remove(&id);
+                }
+            });
             if !cell.is_payload() && self.namespace.mark(ino).is_err() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-        }
-        for id in scratch.list()? {
-            if remove_unused && !used.contains(&id) {
-                scratch.remove(id)?;
-            }
-            self.next_scratch = self.next_scratch.max(id.0 + 1);
         }
         Ok(Replayed {
             namespace: self.namespace,
             committed: self.committed,
             next_scratch: self.next_scratch,
+            unused: unused.into_iter().collect(),
             rebooted,
             end: 0,
             count: 0,
@@ -337,13 +354,17 @@ impl Replay {
     fn settle_content(&self, ino: Ino, scratch: &dyn Scratch, rebooted: bool) -> io::Result<()> {
         let Ok(cell) = self.namespace.cell(ino) else { return Ok(()) };
         self.settle_source(ino, &cell, scratch, rebooted)?;
-        if !rebooted {
+        if rebooted {
+            // The compaction that follows says so.
+            cell.with_mut(|content| content.fallback = content.source.scratch_id());
+        } else {
             // The machine runs on: what no sync has covered is still to be synced.
             let synced = self.synced.get(&ino);
             cell.with_mut(|content| {
                 let in_scratch = content.source.scratch_id().is_some();
                 let source = !content.is_clean() && synced != Some(&content.record());
                 content.unsynced = Unsynced { data: in_scratch, times: in_scratch, source };
+                content.fallback = synced.and_then(|synced| source_of(synced).1.scratch_id());
             });
         }
         Ok(())
@@ -404,7 +425,7 @@ impl Replay {
         scratch: &dyn Scratch,
     ) -> Option<ContentRecord> {
         let synced = self.synced.get(&ino);
-        if synced == Some(recorded) || !needs_scratch(recorded) {
+        if synced == Some(recorded) || matches!(recorded, ContentRecord::Payload { .. }) {
             return None;
         }
         match synced {
@@ -426,10 +447,6 @@ impl Replay {
             None => (0, Source::Zeros),
         }
     }
-}
-
-fn needs_scratch(content: &ContentRecord) -> bool {
-    matches!(content, ContentRecord::Whole { .. } | ContentRecord::Partial { .. })
 }
 
 fn source_of(content: &ContentRecord) -> (u64, Source) {

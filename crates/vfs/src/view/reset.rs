@@ -3,11 +3,13 @@
 //! Whoever calls first lets the kernel write back what it holds (its old pages would otherwise be
 //! written into reset files), and afterwards tells it what [`ResetReport`] lists.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use spfs_model::{Digest, MergedTree, NameBuf};
 
 use crate::api::{Cookie, Error, Ino, Result};
+use crate::cell::Content;
 use crate::journal::Record;
 use crate::namespace::Namespace;
 use crate::scratch::ScratchId;
@@ -87,6 +89,7 @@ impl View {
     ) -> Result<ResetReport> {
         let upper = self.require_editable()?;
         let _changing = self.changing.lock();
+        upper.journal.reserve_for(self.namespace.read().node_count())?;
         let recording = self.recording.read();
         let now = self.clock.now();
         let Done { mut report, orphans, obsolete, .. } = {
@@ -145,19 +148,23 @@ impl View {
             upper.journal.replace(&dir.join("journal"), &records)?;
         }
         let mut namespace = self.namespace.write();
-        let scratch: Vec<ScratchId> = namespace
+        let scratch: HashMap<Ino, Vec<ScratchId>> = namespace
             .touched_files()
-            .filter_map(|cell| cell.with(|content| content.source.scratch_id()))
+            .map(|cell| (cell.ino, cell.with(Content::scratch_files)))
             .collect();
-        namespace.exchange_lower(tree);
+        namespace.exchange_lower(tree, self.pins.oldest());
         *stack = after;
         self.unsynced.lock().clear();
         list_root(&namespace, &mut report)?;
         report.invalidate.push(Invalidation::Inode(Ino::ROOT));
         drop(namespace);
-        for id in scratch {
-            upper.remove(id);
-        }
+        // What somebody holds can be read as long as that is so.
+        let inodes: Vec<Ino> = scratch.keys().copied().collect();
+        self.former.lock().extend(scratch);
+        inodes
+            .into_iter()
+            .filter(|ino| !self.pins.is_pinned(*ino))
+            .for_each(|ino| self.forget_former(ino));
         report.restored = report.invalidate.len();
         Ok(report)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::api::{Error, Ino, Result};
 use crate::cell::FileCell;
 use crate::store::Upper;
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 
 use super::View;
@@ -24,6 +25,10 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
+        if self.namespace.read().require_current(cell.ino).is_err() {
+            // Of a former stack: no start will know it.
+            return Ok(());
+        }
         if cell.has_nothing_older() {
             let sync = self.replacing.begin_sync();
             if sync.all_safe() {
@@ -55,10 +60,7 @@ impl View {
 
     /// Makes the bytes of one file durable; that they count is recorded.
     pub(super) fn sync_content(&self, cell: &Arc<FileCell>, upper: &Upper) -> Result<()> {
-        cell.sync_data(upper).inspect_err(|_| {
-            cell.needs_sync();
-            self.needs_sync(cell);
-        })
+        cell.sync_data(upper).inspect_err(|_| self.needs_sync(cell))
     }
 
     /// Makes everything durable.
@@ -66,7 +68,10 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
-        let _syncing = self.syncing.lock();
+        self.sync_all_with(&self.syncing.lock(), upper)
+    }
+
+    pub(super) fn sync_all_with(&self, _syncing: &MutexGuard<'_, ()>, upper: &Upper) -> Result<()> {
         let mut cells = std::mem::take(&mut *self.unsynced.lock());
         cells.retain(|_, cell| cell.has_to_sync());
         let contents = self.sync_cells(upper, &cells);

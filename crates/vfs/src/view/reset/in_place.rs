@@ -150,7 +150,7 @@ impl View {
             Some(old)
         });
         let is_given = given.is_some();
-        given.flatten().into_iter().for_each(|id| upper.remove(id));
+        given.into_iter().flatten().for_each(|id| upper.remove(id));
         is_given
     }
 }
