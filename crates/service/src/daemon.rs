@@ -22,6 +22,7 @@ use crate::args::RuntimeArguments;
 use crate::failure::chain;
 use crate::handshake::{Entered, Handshake};
 use crate::launch::DAEMON_NAME;
+use crate::log;
 use crate::mounted::{Mount, MountedRuntime};
 use crate::remount::MOUNTPOINT;
 use crate::serve;
@@ -56,7 +57,7 @@ pub(crate) enum DaemonError {
 
 /// Serves the runtime from its start to its end.
 pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
-    start_log(&arguments.log);
+    log::start(&arguments.log, log::Kind::Background);
     // Names are for people; a process without one serves as well.
     drop(spfs_sys::process::set_name(DAEMON_NAME));
     match run(arguments) {
@@ -66,16 +67,6 @@ pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-pub(crate) fn start_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(io::stderr)
-        .init();
 }
 
 fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {

@@ -12,6 +12,7 @@ mod failure;
 mod give_back;
 mod handshake;
 mod launch;
+mod log;
 mod messages;
 mod mounted;
 mod plain;

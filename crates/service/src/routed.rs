@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{ServiceArguments, ServiceRoot};
-use crate::daemon::start_log;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
+use crate::log;
 use crate::router::{Emptied, Router};
 use crate::serve::{self, Listener};
 use crate::settings::{Defaults, Settings};
@@ -101,7 +101,7 @@ fn in_background(arguments: &ServiceArguments, settings: &Settings) -> ExitCode 
 }
 
 fn run(arguments: &ServiceArguments, settings: &Settings) -> ExitCode {
-    start_log(&settings.log);
+    log::start(&settings.log, log::Kind::of(arguments.ready));
     // Names are for people; a process without one serves as well.
     drop(spfs_sys::process::set_name(DAEMON_NAME));
     let ready = match Ready::take(arguments.ready) {

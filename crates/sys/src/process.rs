@@ -179,7 +179,7 @@ pub fn redirect_standard(log: Option<&Path>) -> io::Result<()> {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 /// Sets whether a descriptor is closed when this process executes another program. Everything that
