@@ -15,6 +15,7 @@ use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
     FolderLock, LiveError, LiveRuntime, MountBackend, RuntimeError, RuntimeName, Runtimes,
 };
+use spfs_sys::limits::{self, TooFewFiles};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -28,6 +29,10 @@ use crate::remount::MOUNTPOINT;
 use crate::serve;
 use crate::signals::EndSignals;
 use crate::upkeep;
+
+/// Of so many open files a daemon needs about a third for itself; each file that is open in a
+/// runtime takes one.
+pub(crate) const FILES_MIN: u64 = 64;
 
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -43,6 +48,8 @@ pub(crate) enum DaemonError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Live(#[from] LiveError),
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     #[error("cannot start a thread")]
     Thread { source: io::Error },
     #[error("the process that enters the runtime has ended, or does not do as agreed")]
@@ -75,7 +82,6 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
         .map(Handshake::new)
         .map_err(|source| DaemonError::Descriptor { number, source })?;
     leave_outer_runtime(arguments);
-    spfs_sys::limits::raise_nofile();
     let served = match start(arguments, &handshake) {
         Ok(served) => served,
         Err(error) => {
@@ -95,6 +101,7 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
 
 /// Loads the stack while the other process makes its namespaces, and serves when both are done.
 fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, DaemonError> {
+    limits::raise_nofile_to(FILES_MIN)?;
     let opening = {
         let arguments = arguments.clone();
         std::thread::Builder::new()

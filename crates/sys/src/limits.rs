@@ -34,6 +34,28 @@ pub fn raise_nofile() -> u64 {
     }
 }
 
+/// A process may not have as many files open as it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} open files are needed, and the limit is {most}: raise the hard limit on open files \
+     (ulimit -Hn) to {needed} or more"
+)]
+pub struct TooFewFiles {
+    /// How many it needs.
+    pub needed: u64,
+    /// How many it may have open at most.
+    pub most: u64,
+}
+
+/// As [`raise_nofile`], for a process that cannot do its work with fewer files than `needed`.
+///
+/// # Errors
+/// When the limit stays below that.
+pub fn raise_nofile_to(needed: u64) -> Result<u64, TooFewFiles> {
+    let most = raise_nofile();
+    if most >= needed { Ok(most) } else { Err(TooFewFiles { needed, most }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +68,9 @@ mod tests {
         assert!(limit.maximum.is_none_or(|maximum| raised == maximum));
         assert_eq!(raise_nofile(), raised);
         assert_eq!(nofile().now, raised);
+        assert_eq!(raise_nofile_to(raised), Ok(raised));
+        if let Some(more) = raised.checked_add(1) {
+            assert_eq!(raise_nofile_to(more), Err(TooFewFiles { needed: more, most: raised }));
+        }
     }
 }
