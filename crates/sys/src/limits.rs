@@ -9,7 +9,7 @@ use crate::platform;
 pub struct Nofile {
     /// Now.
     pub now: u64,
-    /// After [`raise_nofile`].
+    /// After [`raise_nofile_to`].
     pub most: u64,
 }
 
@@ -20,9 +20,8 @@ pub fn nofile() -> Nofile {
     Nofile { now: limit.current.unwrap_or(most), most }
 }
 
-/// Raises the number of files this process may have open as far as it is allowed to, and returns
-/// the new number. It stays as it is when the system refuses.
-pub fn raise_nofile() -> u64 {
+/// It stays as it is when the system refuses.
+fn raise_nofile() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let Nofile { now: current, most } = nofile();
     if current >= most {
@@ -47,7 +46,8 @@ pub struct TooFewFiles {
     pub most: u64,
 }
 
-/// As [`raise_nofile`], for a process that cannot do its work with fewer files than `needed`.
+/// Raises the number of files this process may have open as far as it is allowed to, and returns
+/// the new number. It cannot do its work with fewer than `needed`.
 ///
 /// # Errors
 /// When the limit stays below that.
