@@ -6,6 +6,7 @@
 
 mod address;
 mod args;
+mod child;
 mod client;
 mod daemon;
 mod failure;
