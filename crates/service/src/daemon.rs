@@ -101,7 +101,7 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
 
 /// Loads the stack while the other process makes its namespaces, and serves when both are done.
 fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, DaemonError> {
-    limits::raise_nofile_to(FILES_MIN)?;
+    let files = limits::raise_nofile_to(FILES_MIN);
     let opening = {
         let arguments = arguments.clone();
         std::thread::Builder::new()
@@ -109,9 +109,11 @@ fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, 
             .spawn(move || Opened::new(&arguments))
             .map_err(|source| DaemonError::Thread { source })?
     };
+    // What is wrong is told to a process that listens: it sends before that.
     let entered = handshake.receive();
-    let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    opened.serve(entered.map_err(|source| DaemonError::Entering { source })?)
+    let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    files?;
+    opened?.serve(entered.map_err(|source| DaemonError::Entering { source })?)
 }
 
 /// A process in a mount namespace holds its mounts. Ordinary users cannot leave one; for them the
