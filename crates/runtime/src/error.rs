@@ -10,6 +10,28 @@ use crate::mount_points::MountPointError;
 use crate::name::{RuntimeName, RuntimeNameError};
 use crate::record::RecordError;
 
+/// Why a process cannot go into a runtime that runs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfReach {
+    /// It belongs to another user.
+    #[error("it belongs to {user}, and only {user} and root may")]
+    OtherUser {
+        /// Whose it is.
+        user: String,
+    },
+    /// It runs on another host.
+    #[error("it runs on host {host}")]
+    OtherHost {
+        /// Where it runs.
+        host: String,
+    },
+    /// It is there, and none of its processes is seen.
+    #[error(
+        "its processes cannot be reached: who is in another runtime has to leave that one first"
+    )]
+    Hidden,
+}
+
 /// Why something could not be done with a runtime or its record.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -47,6 +69,28 @@ pub enum RuntimeError {
     InUse {
         /// The name.
         name: RuntimeName,
+    },
+    /// No process of the runtime lives.
+    #[error("runtime {name} is not running")]
+    NotRunning {
+        /// The name.
+        name: RuntimeName,
+    },
+    /// The runtime runs, and this process cannot go there.
+    #[error("runtime {name} is running, and cannot be entered from here")]
+    OutOfReach {
+        /// The name.
+        name: RuntimeName,
+        /// Why.
+        source: OutOfReach,
+    },
+    /// The processes of this machine cannot be listed.
+    #[error("cannot find the processes of runtime {name}")]
+    Processes {
+        /// The name.
+        name: RuntimeName,
+        /// Why.
+        source: io::Error,
     },
     /// The runtime is kept until it is removed expressly.
     #[error("runtime {name} is durable")]

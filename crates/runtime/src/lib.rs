@@ -19,12 +19,14 @@ pub mod startup;
 mod status;
 
 pub use backend::{BackendChoice, BackendError, BackendSource, Capability, MountBackend};
-pub use error::RuntimeError;
+pub use error::{OutOfReach, RuntimeError};
 pub use folder::{FolderLock, RuntimeFolder, create_service_folder, service_folder};
 pub use live::{Kernel, LiveError, LiveRuntime, ModeError, check_address, resolve, view_of_layers};
 pub use mount_points::{LiveShown, MountPointError};
 pub use name::{RuntimeName, RuntimeNameError};
 pub use patterns::{PatternError, Patterns};
 pub use record::{Author, RecordConfig, RecordError, RecordStatus, RuntimeRecord, Unknown};
-pub use runtimes::{Listed, NewRuntime, PruneStrategy, Pruned, RemoveOptions, Rerun, Runtimes};
+pub use runtimes::{
+    Listed, Member, NewRuntime, PruneStrategy, Pruned, RemoveOptions, Rerun, Runtimes,
+};
 pub use status::{ForeignStatus, RuntimeStatus};

@@ -27,6 +27,9 @@ use crate::record::{Author, RecordConfig, RecordStatus, RuntimeRecord, Unknown};
 use crate::status::{RuntimeStatus, Surroundings};
 
 mod documents;
+mod member;
+
+pub use member::Member;
 
 /// The runtimes of one storage root.
 #[derive(Debug, Clone)]

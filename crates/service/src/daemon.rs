@@ -15,6 +15,7 @@ use spfs_runtime::enter::LiveMount;
 use spfs_runtime::{
     FolderLock, LiveError, LiveRuntime, MountBackend, RuntimeError, RuntimeName, Runtimes,
 };
+use spfs_sys::limits::{self, TooFewFiles};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -22,11 +23,16 @@ use crate::args::RuntimeArguments;
 use crate::failure::chain;
 use crate::handshake::{Entered, Handshake};
 use crate::launch::DAEMON_NAME;
+use crate::log;
 use crate::mounted::{Mount, MountedRuntime};
 use crate::remount::MOUNTPOINT;
 use crate::serve;
 use crate::signals::EndSignals;
 use crate::upkeep;
+
+/// Of so many open files a daemon needs about a third for itself; each file that is open in a
+/// runtime takes one.
+pub(crate) const FILES_MIN: u64 = 64;
 
 /// Requests that are answered at the same time.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -42,6 +48,8 @@ pub(crate) enum DaemonError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Live(#[from] LiveError),
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     #[error("cannot start a thread")]
     Thread { source: io::Error },
     #[error("the process that enters the runtime has ended, or does not do as agreed")]
@@ -56,7 +64,7 @@ pub(crate) enum DaemonError {
 
 /// Serves the runtime from its start to its end.
 pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
-    start_log(&arguments.log);
+    log::start(&arguments.log, log::Kind::Background);
     // Names are for people; a process without one serves as well.
     drop(spfs_sys::process::set_name(DAEMON_NAME));
     match run(arguments) {
@@ -68,23 +76,12 @@ pub(crate) fn main(arguments: &RuntimeArguments) -> ExitCode {
     }
 }
 
-pub(crate) fn start_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(io::stderr)
-        .init();
-}
-
 fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
     let number = arguments.handshake;
     let handshake = spfs_sys::process::take_inherited(number)
         .map(Handshake::new)
         .map_err(|source| DaemonError::Descriptor { number, source })?;
     leave_outer_runtime(arguments);
-    spfs_sys::limits::raise_nofile();
     let served = match start(arguments, &handshake) {
         Ok(served) => served,
         Err(error) => {
@@ -104,6 +101,7 @@ fn run(arguments: &RuntimeArguments) -> Result<(), DaemonError> {
 
 /// Loads the stack while the other process makes its namespaces, and serves when both are done.
 fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, DaemonError> {
+    let files = limits::raise_nofile_to(FILES_MIN);
     let opening = {
         let arguments = arguments.clone();
         std::thread::Builder::new()
@@ -111,9 +109,11 @@ fn start(arguments: &RuntimeArguments, handshake: &Handshake) -> Result<Served, 
             .spawn(move || Opened::new(&arguments))
             .map_err(|source| DaemonError::Thread { source })?
     };
+    // What is wrong is told to a process that listens: it sends before that.
     let entered = handshake.receive();
-    let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    opened.serve(entered.map_err(|source| DaemonError::Entering { source })?)
+    let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    files?;
+    opened?.serve(entered.map_err(|source| DaemonError::Entering { source })?)
 }
 
 /// A process in a mount namespace holds its mounts. Ordinary users cannot leave one; for them the

@@ -13,10 +13,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
 use spfs_fuse::ViewId;
 use spfs_sys::{files, mount};
@@ -24,11 +22,8 @@ use spfs_vfs::api::Ino;
 use spfs_vfs::{Offer, WHOLE_FILE};
 
 use crate::args::GiveBackArguments;
-use crate::launch::DAEMON_NAME;
-use crate::remount::{MOUNTPOINT, RemountError, in_namespace, own_program};
-
-/// How long the child may take for all files: the kernel asks the daemon a few things for each.
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::child;
+use crate::remount::{MOUNTPOINT, RemountError, in_namespace};
 
 /// A file grows to a multiple of this before it gets its size, so that the kernel drops its last
 /// page whole and does not zero a part of it: the largest page of the machines we run on.
@@ -74,19 +69,12 @@ fn run_child(
     known: &dyn Fn(u32) -> io::Result<()>,
     offers: &HashMap<u64, &Offer>,
 ) -> Result<Vec<Ino>, RemountError> {
-    let program = own_program()
-        .map_err(|source| RemountError::Start { program: DAEMON_NAME.into(), source })?;
-    let mut command = Command::new(&program);
-    command.arg0(DAEMON_NAME).arg("give-back").args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|source| RemountError::Start { program, source })?;
-    let told = known(child.id()).and_then(|()| tell(&mut child, offers));
-    drop(child.stdin.take());
-    let failed = |error: io::Error| RemountError::Failed { reason: error.to_string() };
-    let output = child.wait_with_output().map_err(failed)?;
+    let arguments = |command: &mut Command| {
+        command.arg("give-back").args(arguments);
+    };
+    let output = child::run(arguments, known, tell(offers))?;
     let said = String::from_utf8_lossy(&output.stderr);
     said.lines().for_each(|line| tracing::info!("not reset in place: {line}"));
-    told.map_err(failed)?;
     let done = String::from_utf8_lossy(&output.stdout);
     let done: Vec<Ino> =
         done.lines().filter_map(|line| Some(offers.get(&line.parse().ok()?)?.ino)).collect();
@@ -97,15 +85,14 @@ fn run_child(
 }
 
 /// Number, size and path of each file, each of them with a NUL behind.
-fn tell(child: &mut Child, offers: &HashMap<u64, &Offer>) -> io::Result<()> {
+fn tell(offers: &HashMap<u64, &Offer>) -> Vec<u8> {
     let mut text = Vec::new();
     for (number, offer) in offers {
         text.extend_from_slice(format!("{number}\0{}\0", offer.size).as_bytes());
         text.extend_from_slice(&offer.path);
         text.push(0);
     }
-    let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    stdin.write_all(&text)
+    text
 }
 
 /// What the child is told of a file.
@@ -152,12 +139,6 @@ fn work(arguments: &GiveBackArguments) -> io::Result<()> {
             .and_then(|()| mount::set_read_only(target, false))
             .map_err(|error| io::Error::other(crate::failure::chain(&error)))?;
     }
-    // Only now: who joins namespaces must have one thread.
-    std::thread::spawn(|| {
-        std::thread::sleep(LIMIT);
-        crate::report("it takes too long");
-        std::process::exit(1);
-    });
     let root = File::open(target)?;
     for file in &told {
         match give_one_back(&root, file) {

@@ -6,12 +6,14 @@
 
 mod address;
 mod args;
+mod child;
 mod client;
 mod daemon;
 mod failure;
 mod give_back;
 mod handshake;
 mod launch;
+mod log;
 mod messages;
 mod mounted;
 mod plain;

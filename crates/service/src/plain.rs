@@ -13,9 +13,10 @@ use spfs_vfs::api::Owner;
 use tokio::sync::oneshot;
 
 use crate::args::{MountOption, PlainArguments, ServiceRoot};
-use crate::daemon::{start_log, start_thread};
+use crate::daemon::{FILES_MIN, start_thread};
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
+use crate::log;
 use crate::settings::{Defaults, Settings};
 use crate::signals::EndSignals;
 use crate::start::{Ready, ServiceLaunch, start};
@@ -76,8 +77,8 @@ impl Plain<'_> {
     }
 
     fn serve(&self, ready: Option<i32>) -> Result<(), String> {
+        log::start(&self.settings.log, log::Kind::of(ready));
         let ready = Ready::take(ready).map_err(|error| error.to_string())?;
-        start_log(&self.settings.log);
         // Names are for people; a process without one serves as well.
         drop(spfs_sys::process::set_name(DAEMON_NAME));
         match self.mount() {
@@ -96,7 +97,7 @@ impl Plain<'_> {
         // Before there is something to leave behind.
         let end = EndOfMount::new().map_err(|error| chain(&error))?;
         let spec: EnvSpec = self.reference.parse().map_err(|error| chain(&error))?;
-        spfs_sys::limits::raise_nofile();
+        spfs_sys::limits::raise_nofile_to(FILES_MIN).map_err(|error| error.to_string())?;
         let runtimes = self.settings.runtimes().map_err(|error| chain(&error))?;
         let secondary = &self.settings.secondary_repositories;
         let with_tags = !self.options.contains(&MountOption::SecondaryTags(false));

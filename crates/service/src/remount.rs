@@ -5,15 +5,14 @@
 //! namespaces' owner, gets them by joining. Joining needs a process with one thread.
 
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use spfs_runtime::enter::LiveMount;
 use spfs_sys::mount::{self, MountError};
 
 use crate::args::RemountArguments;
-use crate::launch::DAEMON_NAME;
+use crate::child;
 
 /// Where runtimes are mounted.
 pub(crate) const MOUNTPOINT: &str = "/spfs";
@@ -89,19 +88,15 @@ fn run_child(
     live: &[LiveMount],
     flags: &[&str],
 ) -> Result<(), RemountError> {
-    let program = own_program()
-        .map_err(|source| RemountError::Start { program: DAEMON_NAME.into(), source })?;
-    let mut command = Command::new(&program);
-    command.arg0(DAEMON_NAME).arg("remount").arg("--pid").arg(pid.to_string());
-    command.arg("--namespace").arg(namespace).arg("--target").arg(MOUNTPOINT);
-    command.args(flags);
-    for LiveMount { source, target } in live {
-        command.arg("--live").arg(source).arg(target);
-    }
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| RemountError::Start { program, source })?;
+    let arguments = |command: &mut Command| {
+        command.arg("remount").arg("--pid").arg(pid.to_string());
+        command.arg("--namespace").arg(namespace).arg("--target").arg(MOUNTPOINT);
+        command.args(flags);
+        for LiveMount { source, target } in live {
+            command.arg("--live").arg(source).arg(target);
+        }
+    };
+    let output = child::run(arguments, &|_| Ok(()), Vec::new())?;
     match output.status.code() {
         Some(0) => Ok(()),
         Some(code) if code == i32::from(BUSY) => Err(RemountError::Busy),
@@ -110,12 +105,6 @@ fn run_child(
             Err(RemountError::Failed { reason })
         }
     }
-}
-
-/// This program, also when its path cannot be seen from here: it may lie in a runtime.
-pub(crate) fn own_program() -> io::Result<PathBuf> {
-    let link = Path::new("/proc/self/exe");
-    if link.exists() { Ok(link.to_owned()) } else { spfs_sys::process::own_executable() }
 }
 
 /// The child.

@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 
 use spfs_fuse::RootMode;
 use spfs_repo::RepoError;
+use spfs_sys::limits::{self, TooFewFiles};
 use spfs_sys::lock::Lock;
 use spfs_sys::mount::MountError;
 use spfs_sys::process::System;
@@ -20,9 +21,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 
 use crate::args::{ServiceArguments, ServiceRoot};
-use crate::daemon::start_log;
+use crate::daemon::FILES_MIN;
 use crate::failure::chain;
 use crate::launch::DAEMON_NAME;
+use crate::log;
 use crate::router::{Emptied, Router};
 use crate::serve::{self, Listener};
 use crate::settings::{Defaults, Settings};
@@ -66,6 +68,8 @@ pub(crate) enum RoutedError {
     Mount { mountpoint: PathBuf, source: io::Error },
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     #[error("cannot start a thread")]
     Thread { source: io::Error },
 }
@@ -101,7 +105,7 @@ fn in_background(arguments: &ServiceArguments, settings: &Settings) -> ExitCode 
 }
 
 fn run(arguments: &ServiceArguments, settings: &Settings) -> ExitCode {
-    start_log(&settings.log);
+    log::start(&settings.log, log::Kind::of(arguments.ready));
     // Names are for people; a process without one serves as well.
     drop(spfs_sys::process::set_name(DAEMON_NAME));
     let ready = match Ready::take(arguments.ready) {
@@ -170,7 +174,7 @@ impl Service {
         let mountpoint = absolute(&arguments.mountpoint);
         let claim = claim(&mountpoint)?;
         release(&mountpoint)?;
-        let files = spfs_sys::limits::raise_nofile();
+        let files = limits::raise_nofile_to(FILES_MIN)?;
         let follow_max = usize::try_from(files / FOLLOW_SHARE).unwrap_or(usize::MAX);
         let uid = spfs_sys::ids::euid();
         let (router, emptied) = Router::start(uid, default_view(), Box::new(System), follow_max)

@@ -1,4 +1,4 @@
-//! Content of open files: holes, space, durability, copies; and the figures of a volume.
+//! Content of open files: holes, space, durability; and the figures of a volume.
 //!
 //! Offsets and lengths are bytes. Functions named `seek_…` move the descriptor's own position:
 //! everything else in this project reads and writes at explicit offsets.
@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{SeekFrom, Timespec, Timestamps};
@@ -22,8 +21,8 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     platform::files::punch_hole(file, offset, len)
 }
 
-/// Makes the first `len` bytes read as zeros, to which the file grows. Unlike [`zero_range`] it asks
-/// the file system for just that and tries nothing else.
+/// Makes the first `len` bytes read as zeros, to which the file grows: it asks the file
+/// system for just that and tries nothing else.
 ///
 /// # Errors
 /// `EOPNOTSUPP` where the file system does not know this.
@@ -46,15 +45,6 @@ pub fn open_beneath(dir: &File, path: &Path) -> io::Result<File> {
 /// `ENOSPC` when the volume is full, `EOPNOTSUPP` where it cannot reserve.
 pub fn allocate(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
     platform::files::allocate(file, offset, len, keep_size)
-}
-
-/// Makes a range read as zeros and reserves its space where the volume can. Unless `keep_size`,
-/// the file grows to the end of the range.
-///
-/// # Errors
-/// As [`punch_hole`] and [`allocate`].
-pub fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-    platform::files::zero_range(file, offset, len, keep_size)
 }
 
 /// Returns the first offset at or after `offset` that holds data; `None` when none follows.
@@ -168,14 +158,6 @@ pub struct Figures {
     pub name_max: u64,
 }
 
-/// Returns the figures of the volume that holds `path`.
-///
-/// # Errors
-/// When the path cannot be reached.
-pub fn statvfs(path: &Path) -> io::Result<Figures> {
-    Ok(figures(&rustix::fs::statvfs(path)?))
-}
-
 /// Returns the figures of the volume that holds an open file or directory.
 ///
 /// # Errors
@@ -194,53 +176,6 @@ fn figures(stat: &rustix::fs::StatVfs) -> Figures {
         files_free: stat.f_ffree,
         name_max: stat.f_namemax,
     }
-}
-
-/// Copies `len` bytes, or up to the end of `src`, and returns how many; inside the kernel where it
-/// can (which may share the blocks), else through a buffer. Holes of the source may become data.
-///
-/// # Errors
-/// When reading or writing fails; the target then holds part of the range.
-pub fn copy_range(
-    src: &File,
-    src_offset: u64,
-    dst: &File,
-    dst_offset: u64,
-    len: u64,
-) -> io::Result<u64> {
-    let done = platform::files::copy_in_kernel(src, src_offset, dst, dst_offset, len)?;
-    if done == len {
-        return Ok(done);
-    }
-    Ok(done + copy_by_buffer(src, src_offset + done, dst, dst_offset + done, len - done)?)
-}
-
-/// Large enough that the two system calls weigh little beside the copying itself.
-const BUFFER_BYTES: usize = 256 * 1024;
-
-fn copy_by_buffer(
-    src: &File,
-    src_offset: u64,
-    dst: &File,
-    dst_offset: u64,
-    len: u64,
-) -> io::Result<u64> {
-    let mut buffer = vec![0; usize::try_from(len).map_or(BUFFER_BYTES, |l| l.min(BUFFER_BYTES))];
-    let mut done = 0;
-    while done < len {
-        let want = usize::try_from(len - done).map_or(buffer.len(), |l| l.min(buffer.len()));
-        let got = match src.read_at(&mut buffer[..want], src_offset + done) {
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if got == 0 {
-            break;
-        }
-        dst.write_all_at(&buffer[..got], dst_offset + done)?;
-        done += got as u64;
-    }
-    Ok(done)
 }
 
 #[cfg(test)]

@@ -18,11 +18,6 @@ pub fn user_name(uid: u32) -> Option<OsString> {
     lookup(uid, |entry| entry.pw_name)
 }
 
-/// Returns the login shell of a user as the user database has it.
-pub fn login_shell(uid: u32) -> Option<OsString> {
-    lookup(uid, |entry| entry.pw_shell).filter(|shell| !shell.is_empty())
-}
-
 /// Returns the name of this machine in the network.
 pub fn host_name() -> OsString {
     OsString::from_vec(rustix::system::uname().nodename().to_bytes().to_vec())
@@ -76,7 +71,6 @@ mod tests {
     fn root_has_a_name_and_a_free_id_has_none() {
         assert_eq!(user_name(0).unwrap(), "root");
         assert_eq!(user_name(3_999_999_999), None);
-        assert!(login_shell(0).is_some());
     }
 
     #[test]

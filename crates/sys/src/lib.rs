@@ -32,4 +32,3 @@ pub mod process;
 pub mod publish;
 pub mod reflink;
 pub mod socket;
-pub mod xattr;

@@ -9,7 +9,7 @@ use crate::platform;
 pub struct Nofile {
     /// Now.
     pub now: u64,
-    /// After [`raise_nofile`].
+    /// After [`raise_nofile_to`].
     pub most: u64,
 }
 
@@ -20,9 +20,8 @@ pub fn nofile() -> Nofile {
     Nofile { now: limit.current.unwrap_or(most), most }
 }
 
-/// Raises the number of files this process may have open as far as it is allowed to, and returns
-/// the new number. It stays as it is when the system refuses.
-pub fn raise_nofile() -> u64 {
+/// It stays as it is when the system refuses.
+fn raise_nofile() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let Nofile { now: current, most } = nofile();
     if current >= most {
@@ -32,6 +31,29 @@ pub fn raise_nofile() -> u64 {
         Ok(()) => most,
         Err(_) => current,
     }
+}
+
+/// A process may not have as many files open as it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} open files are needed, and the limit is {most}: raise the hard limit on open files \
+     (ulimit -Hn) to {needed} or more"
+)]
+pub struct TooFewFiles {
+    /// How many it needs.
+    pub needed: u64,
+    /// How many it may have open at most.
+    pub most: u64,
+}
+
+/// Raises the number of files this process may have open as far as it is allowed to, and returns
+/// the new number. It cannot do its work with fewer than `needed`.
+///
+/// # Errors
+/// When the limit stays below that.
+pub fn raise_nofile_to(needed: u64) -> Result<u64, TooFewFiles> {
+    let most = raise_nofile();
+    if most >= needed { Ok(most) } else { Err(TooFewFiles { needed, most }) }
 }
 
 #[cfg(test)]
@@ -46,5 +68,9 @@ mod tests {
         assert!(limit.maximum.is_none_or(|maximum| raised == maximum));
         assert_eq!(raise_nofile(), raised);
         assert_eq!(nofile().now, raised);
+        assert_eq!(raise_nofile_to(raised), Ok(raised));
+        if let Some(more) = raised.checked_add(1) {
+            assert_eq!(raise_nofile_to(more), Err(TooFewFiles { needed: more, most: raised }));
+        }
     }
 }

@@ -9,4 +9,3 @@ pub(crate) mod process;
 pub(crate) mod reflink;
 pub(crate) mod socket;
 pub(crate) mod watch;
-pub(crate) mod xattr;

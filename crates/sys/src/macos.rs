@@ -9,7 +9,6 @@ pub(crate) mod process;
 pub(crate) mod reflink;
 pub(crate) mod socket;
 pub(crate) mod watch;
-pub(crate) mod xattr;
 
 /// Reads a value of sysctl(3) into `value` and returns its length.
 fn sysctl(name: &std::ffi::CStr, value: &mut [u8]) -> std::io::Result<usize> {

@@ -309,14 +309,6 @@ pub fn mount_at(path: &Path) -> Result<Option<MountEntry>, MountError> {
     platform::mount::mount_at(path)
 }
 
-/// Returns whether a FUSE file system is mounted at `path`.
-///
-/// # Errors
-/// As [`mount_at`].
-pub fn is_fuse_mount(path: &Path) -> Result<bool, MountError> {
-    Ok(mount_at(path)?.is_some_and(|entry| entry.is_fuse()))
-}
-
 /// Our FUSE mounts that are of no use to anybody now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadMounts {

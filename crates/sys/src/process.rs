@@ -76,7 +76,7 @@ pub fn user(pid: u32) -> io::Result<u32> {
 }
 
 /// Returns whether this very process still runs. A zombie does not.
-pub fn alive(id: ProcessId) -> bool {
+pub(crate) fn alive(id: ProcessId) -> bool {
     identify(id.pid).is_ok_and(|found| found == id)
 }
 
@@ -161,25 +161,8 @@ pub fn set_name(name: &str) -> io::Result<()> {
     platform::process::set_name(name)
 }
 
-/// Makes stdin `/dev/null`, and stdout and stderr `log` (appended to) or `/dev/null`, so that no
-/// pipe or terminal of the caller is held open.
-///
-/// # Errors
-/// When the log cannot be opened.
-pub fn redirect_standard(log: Option<&Path>) -> io::Result<()> {
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    let out = match log {
-        Some(path) => open_log(path)?,
-        None => null,
-    };
-    rustix::stdio::dup2_stdout(&out)?;
-    rustix::stdio::dup2_stderr(&out)?;
-    Ok(())
-}
-
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 /// Sets whether a descriptor is closed when this process executes another program. Everything that
@@ -187,7 +170,7 @@ fn open_log(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When the descriptor is not open.
-pub fn set_close_on_exec(fd: impl AsFd, close: bool) -> io::Result<()> {
+pub(crate) fn set_close_on_exec(fd: impl AsFd, close: bool) -> io::Result<()> {
     let flags = if close { FdFlags::CLOEXEC } else { FdFlags::empty() };
     Ok(fcntl_setfd(fd, flags)?)
 }

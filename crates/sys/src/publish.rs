@@ -171,7 +171,7 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As renameat2(2). Directories cannot be moved so on volumes without RENAME_NOREPLACE.
-pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // NFS and some FUSE file systems refuse the flag; a hard link refuses existing names too.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
@@ -179,52 +179,6 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
             fs::remove_file(from)
         }
         result => Ok(result?),
-    }
-}
-
-/// Lets two existing paths change places in one step.
-///
-/// # Errors
-/// As renameat2(2) with RENAME_EXCHANGE, which not every volume has.
-pub fn rename_exchange(a: &Path, b: &Path) -> io::Result<()> {
-    Ok(rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
-}
-
-/// What [`link_or_rename`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placed {
-    /// The file has both names now.
-    Linked,
-    /// The file moved: the volume has no hard links, or this file has no room for one more.
-    Moved,
-    /// The new name was taken; nothing changed.
-    Existed,
-}
-
-/// Gives a file another name on the same volume if that is free: by a hard link, else by moving it.
-///
-/// # Errors
-/// `CrossesDevices` when it has to be copied instead; else as link(2) and rename(2).
-pub fn link_or_rename(from: &Path, to: &Path) -> io::Result<Placed> {
-    let refused = match fs::hard_link(from, to) {
-        Ok(()) => return Ok(Placed::Linked),
-        Err(error) => error,
-    };
-    // EPERM: no hard links on this volume, or a file of another user (fs.protected_hardlinks).
-    let movable = matches!(
-        Errno::from_io_error(&refused),
-        Some(Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS)
-    );
-    if refused.kind() == io::ErrorKind::AlreadyExists {
-        return Ok(Placed::Existed);
-    }
-    if !movable {
-        return Err(refused);
-    }
-    match rename_noreplace(from, to) {
-        Ok(()) => Ok(Placed::Moved),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Placed::Existed),
-        Err(error) => Err(error),
     }
 }
 

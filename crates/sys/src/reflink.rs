@@ -18,21 +18,6 @@ pub fn clone_file(src: &File, dst: &File) -> io::Result<()> {
     platform::reflink::clone_file(src, dst)
 }
 
-/// Makes a range of `dst` share the blocks of a range of `src`. Offsets and length must be
-/// multiples of the volume's block size, except that the length may reach to the end of `src`.
-///
-/// # Errors
-/// As [`clone_file`]; also for a range that is not aligned.
-pub fn clone_range(
-    src: &File,
-    src_offset: u64,
-    dst: &File,
-    dst_offset: u64,
-    len: u64,
-) -> io::Result<()> {
-    platform::reflink::clone_range(src, src_offset, dst, dst_offset, len)
-}
-
 /// Makes a new file at `dst` (mode 0600) that is a clone of `src`, and opens it for reading and
 /// writing. Nothing is left at `dst` when it fails.
 ///

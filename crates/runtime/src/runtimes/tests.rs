@@ -5,6 +5,7 @@ use spfs_model::{Manifest, Object};
 use spfs_repo::{AnyRepository, write_layer};
 
 use super::*;
+use crate::error::OutOfReach;
 use crate::status::ForeignStatus;
 
 struct Storage {
@@ -196,6 +197,40 @@ fn the_state_of_a_runtime_follows_its_life() {
 const HOLD: &str = "SPFS_TEST_HOLD_RUNTIME_OF";
 
 /// The process that is killed: not a test of its own.
+/// Nobody is in this namespace.
+const EMPTY: &str = "mnt:[1]";
+
+#[test]
+fn who_cannot_be_joined_is_told_why() {
+    let storage = storage();
+    let runtimes = &storage.runtimes;
+    let refused = |runtimes: &Runtimes| runtimes.member(&named("one")).unwrap_err();
+    assert!(matches!(refused(runtimes), RuntimeError::Unknown { .. }));
+    storage.create("one");
+    let lock = runtimes.folder(&named("one")).lock().unwrap().unwrap();
+    change(runtimes, "one", |record| {
+        served(record);
+        record.config.mount_namespace = Some(EMPTY.to_owned());
+    });
+    let reason = |runtimes: &Runtimes| match refused(runtimes) {
+        RuntimeError::OutOfReach { source, .. } => source,
+        other => panic!("{other}"),
+    };
+    assert_eq!(reason(runtimes), OutOfReach::Hidden);
+    let bob = storage.seen_by("bob", "host1");
+    assert_eq!(reason(&bob), OutOfReach::OtherUser { user: "alice".to_owned() });
+    let far = storage.seen_by("alice", "host2");
+    assert_eq!(reason(&far), OutOfReach::OtherHost { host: "host1".to_owned() });
+    // What can be seen can be tried, whoever it belongs to.
+    let pid = std::process::id();
+    if let Ok(own) = spfs_sys::mount::namespace_id(pid) {
+        change(runtimes, "one", |record| record.config.mount_namespace = Some(own.clone()));
+        assert_eq!(bob.member(&named("one")).unwrap().namespace, own);
+    }
+    drop(lock);
+    assert!(matches!(refused(runtimes), RuntimeError::NotRunning { .. }));
+}
+
 #[test]
 fn a_daemon_holds_its_lock() {
     let Some(root) = std::env::var_os(HOLD) else { return };

@@ -1,6 +1,7 @@
 //! Starts, ends and crashes.
 
 use std::path::Path;
+use std::process::Command;
 
 use spfs_model::Digest;
 use spfs_runtime::{MountBackend, NewRuntime, RuntimeStatus};
@@ -69,6 +70,29 @@ fn cannot_start() {
     );
     assert_eq!(done.code, Some(1));
     world.vanishes("one");
+    // The daemon could open its first files, and not all it needs.
+    for files in [16, 32] {
+        let command = world.start(world.new_runtime("one", &[]), "echo never");
+        let done = outcome(&mut with_few_files(files, &command));
+        assert!(
+            done.out.contains("NOT ENTERED")
+                && done.out.contains(&format!("limit is {files}: raise the hard limit")),
+            "{done:#?}"
+        );
+        world.vanishes("one");
+    }
+}
+
+fn with_few_files(files: u32, command: &Command) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--nofile={files}")).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 fn nobody_enters() {

@@ -426,8 +426,11 @@ fn program() {
     let mut service = Service::start("lookup");
     service.client().shutdown(false).unwrap();
     assert_eq!(service.wait(), Some(0));
-    // In the background: the command returns when the service is there.
-    let done = outcome(&mut service.command());
+    // In the background: the command returns when the service is there. What earlier ones have
+    // logged does not stay for ever.
+    let log = service.socket().with_file_name("service.log");
+    std::fs::write(&log, "of an earlier one\n".repeat(1 << 19)).unwrap();
+    let done = outcome(service.command().args(["--log", "trace"]));
     assert_eq!(done.code, Some(0), "{done:?}");
     let layer = service.layer(&[("name", "mine\n")]).to_string();
     let mut shell = Shell::new(&service.mountpoint);
@@ -459,6 +462,8 @@ fn program() {
     assert!(wait_until(LIMIT, || !service.is_mounted() && !service.socket().exists()));
     let nobody = spfs_fuse(&service, &["status"]);
     assert!(nobody.err.contains("no service is running"), "{nobody:?}");
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(logged.len() <= 4 << 20 && logged.contains(" TRACE "), "{} bytes", logged.len());
     shell.end();
 }
 

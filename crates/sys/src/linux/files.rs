@@ -1,4 +1,4 @@
-//! fallocate(2), fdatasync(2), sync_file_range(2), copy_file_range(2).
+//! fallocate(2), fdatasync(2), sync_file_range(2).
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -15,17 +15,6 @@ pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
 
 pub(crate) fn allocate(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
     fallocate(file, size_flag(keep_size), offset, len)
-}
-
-pub(crate) fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::ZERO_RANGE | size_flag(keep_size), offset, len) {
-        // tmpfs and others punch holes but do not know this mode.
-        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
-            punch_hole(file, offset, len)?;
-            allocate(file, offset, len, keep_size)
-        }
-        result => result,
-    }
 }
 
 pub(crate) fn zero_all(file: &File, len: u64) -> io::Result<()> {
@@ -83,38 +72,4 @@ pub(crate) fn sync_all(file: &File) -> io::Result<()> {
 
 pub(crate) fn syncfs(file: &File) -> io::Result<()> {
     Ok(retry_on_intr(|| rustix::fs::syncfs(file))?)
-}
-
-/// Copies as far as copy_file_range(2) goes; the caller copies the rest.
-pub(crate) fn copy_in_kernel(
-    src: &File,
-    mut src_offset: u64,
-    dst: &File,
-    mut dst_offset: u64,
-    len: u64,
-) -> io::Result<u64> {
-    let mut done = 0;
-    while done < len {
-        let want = usize::try_from(len - done).unwrap_or(usize::MAX);
-        let copied = rustix::fs::copy_file_range(
-            src,
-            Some(&mut src_offset),
-            dst,
-            Some(&mut dst_offset),
-            want,
-        );
-        match copied {
-            // The end of the file; or a kernel that gives 0 for files of size 0 that have content,
-            // as those in /proc: reading decides.
-            Ok(0) => break,
-            Ok(count) => done += count as u64,
-            Err(Errno::INTR) => {}
-            // Two volumes before 5.3, volumes that refuse, overlapping ranges of one file.
-            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(done)
 }

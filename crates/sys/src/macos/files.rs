@@ -77,11 +77,6 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64, keep_size: bool) -> i
     Ok(())
 }
 
-pub(crate) fn zero_range(file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-    punch_hole(file, offset, len)?;
-    allocate(file, offset, len, keep_size)
-}
-
 fn signed(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|_| Errno::FBIG.into())
 }
@@ -122,15 +117,4 @@ pub(crate) fn syncfs(file: &File) -> io::Result<()> {
     let code =
         unsafe { fsync_volume_np(file.as_raw_fd(), SYNC_VOLUME_FULLSYNC | SYNC_VOLUME_WAIT) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// There is no call for ranges: a whole file is cloned (`reflink`), anything else goes by buffer.
-pub(crate) fn copy_in_kernel(
-    _src: &File,
-    _src_offset: u64,
-    _dst: &File,
-    _dst_offset: u64,
-    _len: u64,
-) -> io::Result<u64> {
-    Ok(0)
 }

@@ -13,16 +13,6 @@ pub(crate) fn clone_file(_src: &File, _dst: &File) -> io::Result<()> {
     Err(Errno::NOTSUP.into())
 }
 
-pub(crate) fn clone_range(
-    _src: &File,
-    _src_offset: u64,
-    _dst: &File,
-    _dst_offset: u64,
-    _len: u64,
-) -> io::Result<()> {
-    Err(Errno::NOTSUP.into())
-}
-
 pub(crate) fn clone_new(src: &File, dst: &Path) -> io::Result<File> {
     rustix::fs::fclonefileat(src, CWD, dst, CloneFlags::NOOWNERCOPY)?;
     // The clone has the mode of its source (a payload is often read-only); its owner may change it.

@@ -18,7 +18,7 @@ pub struct Detached<'a> {
     pub arg0: &'a OsStr,
     /// Its other arguments.
     pub arguments: &'a [OsString],
-    /// Where its output goes (appended, made with mode 0600); nowhere when `None`.
+    /// Where its output goes (appended, made with mode 0600, and readable to it); nowhere when `None`.
     pub log: Option<&'a Path>,
     /// Descriptors that it inherits, under the numbers they have here. No other one is.
     pub inherit: &'a [BorrowedFd<'a>],

@@ -66,7 +66,6 @@ fn clones_helper(arguments: &[String]) {
         return;
     }
     whole_files(&dir);
-    ranges(&dir);
 }
 
 fn whole_files(dir: &Path) {
@@ -95,19 +94,6 @@ fn whole_files(dir: &Path) {
     let other = File::create_new(dir.join("other")).unwrap();
     reflink::clone_file(&source, &other).unwrap();
     assert_eq!(fs::read(dir.join("other")).unwrap(), data);
-}
-
-fn ranges(dir: &Path) {
-    let source = File::open(dir.join("source")).unwrap();
-    let target = File::create_new(dir.join("range")).unwrap();
-    target.set_len(3 * MIB).unwrap();
-    reflink::clone_range(&source, MIB, &target, 2 * MIB, MIB).unwrap();
-    let (mut expected, mut found) = (vec![0; MIB as usize], vec![0; MIB as usize]);
-    source.read_exact_at(&mut expected, MIB).unwrap();
-    File::open(dir.join("range")).unwrap().read_exact_at(&mut found, 2 * MIB).unwrap();
-    assert_eq!(found, expected);
-    let error = reflink::clone_range(&source, 1, &target, 0, 100).unwrap_err();
-    assert!(reflink::is_unsupported(&error), "a range that is not aligned: {error}");
 }
 
 fn two_volumes() {
