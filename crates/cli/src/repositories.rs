@@ -121,15 +121,18 @@ pub(crate) fn sources(context: &Context, only: Option<&str>) -> Result<Sources> 
 
 /// The repositories that can be opened of those that runtimes read what is missing from.
 fn secondaries(context: &Context) -> Result<Vec<Shared>> {
-    let mut secondary = Vec::new();
-    for name in configured_secondaries(context)? {
-        match remote(context, name) {
-            Ok(repository) => secondary.push(repository),
-            // What is local can be used all the same.
-            Err(error) => tracing::warn!(remote = name, "{}", error.one_line()),
-        }
-    }
-    Ok(secondary)
+    Ok(usable(context, configured_secondaries(context)?))
+}
+
+/// Those of some repositories, named or by their addresses, that can be opened.
+fn usable<N: AsRef<str>>(context: &Context, names: impl IntoIterator<Item = N>) -> Vec<Shared> {
+    let open = |name: N| {
+        remote(context, name.as_ref())
+            // What is in the others can be used all the same.
+            .inspect_err(|error| tracing::warn!(remote = name.as_ref(), "{}", error.one_line()))
+            .ok()
+    };
+    names.into_iter().filter_map(open).collect()
 }
 
 /// The local repository and those that runtimes read what it lacks from, as one. With `keep`, what
@@ -144,6 +147,11 @@ impl Sources {
     /// The one that is asked first.
     pub(crate) fn first(&self) -> &dyn AnyRepository {
         &*self.0[0]
+    }
+
+    /// Adds repositories, as far as they can be opened; they are asked last.
+    pub(crate) fn add(&mut self, context: &Context, names: &[String]) {
+        self.0.extend(usable(context, names));
     }
 
     fn all(&self) -> Vec<&dyn AnyRepository> {

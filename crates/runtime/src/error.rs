@@ -14,7 +14,7 @@ use crate::record::RecordError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfReach {
     /// It belongs to another user.
-    #[error("it belongs to {user}, and only {user} and root may")]
+    #[error("it belongs to {user}, and only {user} may")]
     OtherUser {
         /// Whose it is.
         user: String,

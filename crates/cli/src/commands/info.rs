@@ -97,7 +97,7 @@ impl Args {
     }
 
     fn annotations_of_runtime(&self, context: &mut Context) -> Result<ExitCode> {
-        let sources = repositories::sources(context, None)?;
+        let sources = runtime::sources(context)?;
         let stack = runtime::stack(context, runtime::WITHOUT_REF)?;
         self.annotations.print(&stack, &sources, context)?;
         Ok(ExitCode::SUCCESS)

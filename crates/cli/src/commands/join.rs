@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use spfs_runtime::{RuntimeName, Runtimes};
+use spfs_runtime::{Member, RuntimeName, Runtimes};
 
 use super::{enter, routed};
 use crate::context::Context;
@@ -39,7 +39,7 @@ impl Args {
         if context.env.is_routed() {
             return Err(routed::join(&runtimes, &name, &self.command, context));
         }
-        let (pid, namespace) = member(&runtimes, &name)?;
+        let Member { pid, namespace } = runtimes.member(&name)?;
         let preserve = &context.config()?.environment.variable_names_to_preserve;
         let mut command = enter::command(runtimes.root(), &name, preserve)?;
         command.args(["--join", &pid.to_string(), "--namespace", &namespace, "--"]);
@@ -62,21 +62,4 @@ fn runtime_of(runtimes: &Runtimes, pid: u32) -> Result<RuntimeName> {
         Some(listed) => Ok(listed.name.parse()?),
         None => Err(CliError::failed(format!("process {pid} is in no runtime of this storage"))),
     }
-}
-
-/// A process of the runtime, and the namespace it is in.
-fn member(runtimes: &Runtimes, name: &RuntimeName) -> Result<(u32, String)> {
-    let record = runtimes.read(name)?;
-    let not_running = || {
-        CliError::failed(format!("runtime {name} is not running"))
-            .hint("see 'spfs runtime list' for what runs")
-    };
-    if !runtimes.status(&record)?.is_live() {
-        return Err(not_running());
-    }
-    let namespace = record.config.mount_namespace.ok_or_else(not_running)?;
-    let members = spfs_sys::mount::processes_in_mount_namespace(&namespace).map_err(|source| {
-        CliError::failed(format!("cannot find the processes of runtime {name}")).because(&source)
-    })?;
-    members.first().map(|pid| (*pid, namespace)).ok_or_else(not_running)
 }

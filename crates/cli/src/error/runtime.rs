@@ -30,6 +30,7 @@ impl From<RuntimeError> for CliError {
             RuntimeError::Unknown { .. } => {
                 told.hint("see 'spfs runtime list' for the runtimes of this storage")
             }
+            RuntimeError::NotRunning { .. } => told.hint("see 'spfs runtime list' for what runs"),
             RuntimeError::InUse { .. } => {
                 told.hint("it is still running: end its processes, or use 'spfs join'")
             }

@@ -271,3 +271,18 @@ fn clean_says_how_durable_runtimes_are_removed() {
         .spfs(["clean", "--remove-durable", "work"])
         .fails_with(2, &["spfs runtime remove --remove-durable work"]);
 }
+
+#[test]
+fn a_runtime_of_another_repository_tells_of_its_layers_and_becomes_a_platform() {
+    as_each_user(|world| {
+        let origin = origin(world);
+        let dir = world.directory("far", &[("f", "far\n")]);
+        world.spfs(["commit", "-t", "far", "-r", &origin, "--path"]).arg(&dir).succeeds();
+        let script = "echo near > /spfs/near && spfs info && spfs commit platform -t all";
+        let run = world.spfs(["run", "--edit", "-r", &origin, "far", "--", "sh", "-c", script]);
+        let told = run.succeeds().stdout;
+        assert!(told.contains("stack (top-down):\n  - ") && told.contains("Size: 4"), "{told}");
+        world.spfs(["check"]).succeeds();
+        assert_eq!(world.spfs(["read", "all", "f"]).succeeds().stdout, "far\n");
+    });
+}

@@ -119,7 +119,10 @@ impl LiveRuntime {
         let digest = match (&layer, options.kind) {
             (Some((layer, _)), CommitKind::Layer) => *layer,
             _ if stack.is_empty() && !options.allow_empty => return Err(RepoError::EmptyPlatform),
-            _ => batch.object(&Object::Platform(Platform { stack }))?,
+            _ => {
+                self.sources.bring(&state.record.stored_stack())?;
+                batch.object(&Object::Platform(Platform { stack }))?
+            }
         };
         batch.finish()?;
         Ok(Made { digest, layer, stored })

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use spfs_model::{Digest, EnvSpec, Manifest, MergedTree};
+use spfs_model::{Digest, EnvItem, EnvSpec, Manifest, MergedTree};
+use spfs_repo::sync::{SyncOptions, sync};
 use spfs_repo::{Address, AnyRepository, Encoding, PlainAddresses, RepoError};
 use spfs_vfs::Payloads;
 
@@ -52,6 +53,25 @@ impl Sources {
     pub(super) fn merge(&self, layers: &[Digest]) -> Result<Arc<MergedTree>, RepoError> {
         let manifests = self.load(layers)?;
         Ok(Arc::new(spfs_model::merge(&manifests.iter().collect::<Vec<_>>())))
+    }
+
+    /// Copies the layers that the repository of the storage root lacks into it: something is about
+    /// to be stored there that leads to them.
+    pub(super) fn bring(&self, layers: &[Digest]) -> Result<(), RepoError> {
+        let Some((local, others)) = self.repositories.split_first() else { return Ok(()) };
+        for layer in layers {
+            if local.objects().has(layer)? {
+                continue;
+            }
+            let spec = EnvSpec(vec![EnvItem::Digest(*layer)]);
+            for other in others {
+                if other.objects().has(layer)? {
+                    sync(&**other, &**local, &spec, &SyncOptions::default())?;
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the manifests of layers, bottom first.

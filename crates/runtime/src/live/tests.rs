@@ -507,8 +507,14 @@ fn payloads_and_layers_may_be_in_a_secondary_repository() {
     });
     assert_eq!(fixture.read("far").as_deref(), Some("away"));
     fixture.write("near", "by");
+    fixture.commit(&LAYER).unwrap();
+    assert!(!fixture.runtimes.repository().objects().has(&committed.layer).unwrap());
+    // A platform leads to all of them.
     fixture.commit(&PLATFORM).unwrap();
     assert_eq!(fixture.live.status().stack.len(), 2);
+    let local = fixture.runtimes.repository();
+    assert!(local.objects().has(&committed.layer).unwrap());
+    assert!(local.payloads().has(&Digest::of(b"away")).unwrap());
 }
 
 const WITHOUT: CommitOptions = CommitOptions {

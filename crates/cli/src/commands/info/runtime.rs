@@ -26,6 +26,15 @@ fn status(context: &Context, what: &str) -> Result<LiveStatus> {
     active::connect(context, what)?.status()
 }
 
+/// Where the layers of the active runtime come from.
+pub(super) fn sources(context: &Context) -> Result<Sources> {
+    let name = active::name(context, WITHOUT_REF)?;
+    let record = repositories::runtimes(context)?.read(&name)?;
+    let mut sources = repositories::sources(context, None)?;
+    sources.add(context, &record.config.secondary_repositories);
+    Ok(sources)
+}
+
 /// Prints the active runtime.
 pub(super) fn show(args: &Args, context: &mut Context) -> Result<ExitCode> {
     let status = status(context, WITHOUT_REF)?;
@@ -40,7 +49,7 @@ pub(super) fn show(args: &Args, context: &mut Context) -> Result<ExitCode> {
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sources = repositories::sources(context, None)?;
+    let sources = sources(context)?;
     let names = Names::load(sources.first(), args.tags, args.short)?;
     context.out.line("Active Runtime:")?;
     context.out.line(format_args!(" id: {}", status.name))?;
