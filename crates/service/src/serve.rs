@@ -293,6 +293,9 @@ impl<H: Host> VfsService for Service<H> {
         let control = self.host.view(&request.runtime_name)?;
         let options = CommitOptions::try_from(request)?;
         let (send, events) = mpsc::channel(4);
+        // The end has its place from the beginning, so that it waits for nobody who does not read.
+        let end = send.clone().try_reserve_owned();
+        let end = end.map_err(|error| Status::internal(error.to_string()))?;
         // Not awaited: a commit goes on to its end when the caller goes away.
         tokio::task::spawn_blocking(move || {
             let mut last: Option<Instant> = None;
@@ -304,7 +307,7 @@ impl<H: Host> VfsService for Service<H> {
                 }
             });
             let event = done.map(Into::into).map_err(Status::from);
-            if send.blocking_send(event).is_err() {
+            if end.send(event).is_closed() {
                 tracing::warn!("the caller of a commit did not wait for its end");
             }
         });

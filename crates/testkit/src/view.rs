@@ -166,16 +166,31 @@ impl ViewSubject {
         self.restart()?;
         model.set_editable(true);
         reset::take_file_times(&Arc::new(model.clone()), self.view())?;
-        // What the durable part of the journal may need goes with a sync.
-        self.view().sync().map_err(|error| format!("sync: {error}"))?;
-        self.view().remove_leftovers();
-        let scratch = fs::read_dir(self.dir.path().join("scratch"));
-        let files = scratch.map_err(|error| format!("scratch: {error}"))?.count();
         let paths = model.paths().len();
-        if files > paths {
-            return Err(format!("{files} scratch files are left for {paths} names"));
+        if self.scratch_files()? > paths {
+            // What the durable part of the journal may need goes with a sync.
+            self.hold_faults(true);
+            self.view().sync().map_err(|error| format!("sync: {error}"))?;
+            self.view().remove_leftovers();
+            self.hold_faults(false);
         }
-        Ok(Controlled::Done)
+        match self.scratch_files()? {
+            files if files > paths => {
+                Err(format!("{files} scratch files are left for {paths} names"))
+            }
+            _ => Ok(Controlled::Done),
+        }
+    }
+
+    fn scratch_files(&self) -> Result<usize, String> {
+        let scratch = fs::read_dir(self.dir.path().join("scratch"));
+        Ok(scratch.map_err(|error| format!("scratch: {error}"))?.count())
+    }
+
+    fn hold_faults(&self, held: bool) {
+        if let Disk::Failing(faults) = &self.disk {
+            faults.set_held(held);
+        }
     }
 
     fn commit(&mut self, model: &ModelFs) -> Result<Controlled, String> {
@@ -366,9 +381,7 @@ impl Subject for ViewSubject {
     }
 
     fn set_watched(&self, watched: bool) {
-        if let Disk::Failing(faults) = &self.disk {
-            faults.set_held(watched);
-        }
+        self.hold_faults(watched);
     }
 
     fn excuse_times(&self, _: FileType, model: &Times, view: &mut Times) {

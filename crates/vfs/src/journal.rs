@@ -42,9 +42,6 @@ const RECORD_LEN_MAX: usize = 1 << 30;
 /// the longest record of a single change (an extended attribute of 64 KiB with its name).
 const RESERVE_MIN: u64 = 256 << 10;
 
-/// What a record of content or times takes at most, in bytes.
-const RECORD_LEN_USUAL: u64 = 128;
-
 /// How many bytes may wait to be written before changes are refused as long as that fails.
 const QUEUE_MAX: u64 = 1 << 20;
 
@@ -194,14 +191,14 @@ impl Journal {
         self.reserve_for(0)
     }
 
-    /// As [`Journal::reserve`], for so many records at once.
-    pub(crate) fn reserve_for(&self, records: usize) -> Result<()> {
+    /// As [`Journal::reserve`], for so many bytes more.
+    pub(crate) fn reserve_for(&self, bytes: u64) -> Result<()> {
         let appended = self.appended.load(Ordering::Relaxed);
         if appended - self.written.load(Ordering::Relaxed).min(appended) > QUEUE_MAX {
             // Memory is no place for what the disk does not take.
             self.flush()?;
         }
-        let wanted = appended + RESERVE_MIN + records as u64 * RECORD_LEN_USUAL;
+        let wanted = appended + RESERVE_MIN + bytes;
         if wanted <= self.reserved.load(Ordering::Relaxed) {
             return Ok(());
         }

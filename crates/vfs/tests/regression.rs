@@ -501,3 +501,26 @@ fn regression_a_page_written_back_after_a_commit_leaves_the_time_of_the_write_ov
     subject.restart().unwrap();
     assert_eq!(subject.view().find("file").unwrap().mtime, mtime);
 }
+
+#[test]
+fn regression_a_page_written_back_beside_a_commit_leaves_the_time_of_the_file_over_a_restart() {
+    let mut subject = base();
+    subject.base().payloads.set_links(true);
+    let view = Arc::clone(subject.view());
+    view.write_file("new", b"new").unwrap();
+    let ino = view.find("new").unwrap().ino;
+    let old = SetTime::At(Timestamp { secs: 77, nanos: 0 });
+    view.setattr(ino, &SetAttr { mtime: Some(old), ..SetAttr::default() }).unwrap();
+    let file = view.open_path("new", Access::Write).unwrap();
+    let payloads = Arc::clone(&subject.base().payloads);
+    let (_, commit) = view.begin_commit(&*payloads).unwrap();
+    // As a repository does with what it takes.
+    let payload = payloads.path(&spfs_model::Digest::of(b"new"));
+    let payload = std::fs::File::options().write(true).open(payload).unwrap();
+    spfs_sys::files::renew(&payload).unwrap();
+    file.write_back(0, b"N").unwrap();
+    drop(commit);
+    drop((file, view));
+    subject.restart().unwrap();
+    assert_eq!(subject.view().find("new").unwrap().mtime.secs, 77);
+}

@@ -58,6 +58,8 @@ impl FileCell {
         // be there whenever this process ends.
         let kept = match (content.written_at, content.source.scratch_id()) {
             (Some(_), _) => None,
+            // It carries a time of the repository's.
+            (None, Some(_)) if content.is_shared() => Some(mtime),
             (None, Some(id)) => {
                 let stat = store.upper()?.file(id)?.stat();
                 let (secs, nanos) = stat.map_err(|e| Error::scratch("stat a file", e))?.mtime;

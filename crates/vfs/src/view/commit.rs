@@ -36,8 +36,8 @@ const WALK_STACK_BYTES: usize = 1 << 30;
 /// Threads that store content at the same time.
 const STORE_THREADS_MAX: usize = 8;
 
-/// What a commit records of a file at most: its payload, its time, that it has changed again.
-const RECORDS_OF_FILE: usize = 3;
+/// What a commit records of a file: its payload and its time.
+const RECORDED_BYTES_OF_FILE: u64 = 128;
 
 /// Why a view cannot become a layer.
 #[derive(Debug, thiserror::Error)]
@@ -265,7 +265,7 @@ impl Commit<'_> {
     /// they were stored stay changed. After an error [`View::committed`] tells whether it counts.
     pub fn finish(mut self, layer: Digest) -> Result<(), Error> {
         let upper = self.view.store.upper()?;
-        upper.journal.reserve_for(RECORDS_OF_FILE * self.files.len())?;
+        upper.journal.reserve_for(RECORDED_BYTES_OF_FILE * self.files.len() as u64)?;
         let files = std::mem::take(&mut self.files);
         let mut obsolete = Vec::new();
         let mut changed = Vec::new();

@@ -89,7 +89,6 @@ impl View {
     ) -> Result<ResetReport> {
         let upper = self.require_editable()?;
         let _changing = self.changing.lock();
-        upper.journal.reserve_for(self.namespace.read().node_count())?;
         let recording = self.recording.read();
         let now = self.clock.now();
         let Done { mut report, orphans, obsolete, .. } = {
