@@ -284,12 +284,6 @@ impl FileCell {
         Ok(())
     }
 
-    /// A scratch file carries the time of the last write.
-    pub(crate) fn carries_its_time(&self) -> bool {
-        let content = self.content.read();
-        content.source.scratch_id().is_some() && !content.is_shared()
-    }
-
     /// What a kernel had collected could not be written, and it has dropped it.
     pub(crate) fn note_lost(&self) {
         self.content.write().lost = true;
@@ -298,6 +292,13 @@ impl FileCell {
     /// Whether the content counts after a power loss as soon as it and its names are durable.
     pub(crate) fn has_nothing_older(&self) -> bool {
         self.content.read().nothing_older
+    }
+
+    /// A power loss would fall back to another scratch file, which a sync makes needless.
+    pub(crate) fn keeps_older_content(&self) -> bool {
+        let content = self.content.read();
+        let older = content.fallback.is_some_and(|id| Some(id) != content.source.scratch_id());
+        older && !content.sync_failed
     }
 
     /// A repository shares the scratch file.
@@ -340,16 +341,20 @@ impl FileCell {
         Ok(content.in_sync)
     }
 
-    /// The sync of the whole volume is done: what was written before it counts. A source that has
-    /// changed again meanwhile is left to the next sync.
-    pub(crate) fn end_sync(&self, upper: &Upper, synced: Unsynced) {
+    /// The sync of the whole volume is done: what was written before it counts. `false`: the source has
+    /// changed again meanwhile, and only a sync of this file alone can tell what counts.
+    pub(crate) fn end_sync(&self, upper: &Upper, synced: Unsynced) -> bool {
         let mut content = self.content.write();
-        // But for a sync of this file alone that has failed meanwhile.
-        content.sync_failed &= content.in_sync == Unsynced::default();
+        if content.in_sync != synced {
+            // Given up meanwhile, by a sync that failed or with the inode.
+            return !content.has_to_sync();
+        }
+        content.sync_failed = false;
         content.in_sync = Unsynced::default();
         if synced.source && !content.unsynced.source {
             content.record_synced(self.ino, upper);
         }
+        !(synced.source && content.unsynced.source)
     }
 }
 

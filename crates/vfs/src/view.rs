@@ -23,7 +23,6 @@ use crate::cell::{FileCell, Source};
 use crate::journal::{Header, Record};
 use crate::lower::Lower;
 use crate::namespace::{Body, LowerDefaults, Namespace, TARGET_LEN_MAX, Target};
-use crate::scratch::ScratchId;
 use crate::store::{Payloads, Store, Upper};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, RwLock, RwLockReadGuard, rank};
@@ -121,8 +120,8 @@ pub struct View {
     replacing: Replacing,
     /// Cells that have something a sync must do.
     unsynced: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
-    /// Scratch files of what is open of a former stack.
-    former: Mutex<HashMap<Ino, Vec<ScratchId>>, { rank::TABLE }>,
+    /// The changed files of a former stack that somebody holds.
+    former: Mutex<HashMap<Ino, Arc<FileCell>>, { rank::TABLE }>,
     /// One commit, reset or compaction at a time; taken before all other locks.
     changing: Mutex<Stack, { rank::CHANGING }>,
     dir: Option<PathBuf>,
@@ -445,9 +444,9 @@ impl View {
 
     /// Gives up the scratch files of an inode of a former stack that nobody holds any more.
     fn forget_former(&self, ino: Ino) {
-        let ids = self.former.lock().remove(&ino);
-        if let (Some(ids), Ok(upper)) = (ids, self.store.upper()) {
-            ids.into_iter().for_each(|id| upper.remove(id));
+        let cell = self.former.lock().remove(&ino);
+        if let (Some(cell), Ok(upper)) = (cell, self.store.upper()) {
+            cell.assign(0, Source::Zeros).into_iter().for_each(|id| upper.remove(id));
         }
     }
 

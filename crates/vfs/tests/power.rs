@@ -506,3 +506,19 @@ fn regression_times_of_what_has_no_scratch_file_are_synced() {
         assert_eq!(image.nodes[&TreePath(name.into())].times.mtime, time, "{name}");
     }
 }
+
+#[test]
+fn regression_a_removed_file_that_a_reset_brought_back_falls_back_to_the_layer() {
+    let disk = Arc::new(PowerDisk::default());
+    let subject = ViewSubject::with_power(base(), Ticks::default(), &disk);
+    let view = subject.view();
+    write(view, "file", b"synced");
+    sync(view, "file");
+    view.unlink("file").expect("the disk works");
+    view.reset(&[b"file".to_vec()], &subject.stack()).expect("the disk works");
+    write(view, "file", b"later");
+    sync_another(view, 2);
+    for [found, _] in all_that_may_be_left(&subject, &disk) {
+        assert!(["of the layer", "later"].contains(&&*found), "{found:?}");
+    }
+}

@@ -524,3 +524,33 @@ fn regression_a_page_written_back_beside_a_commit_leaves_the_time_of_the_file_ov
     subject.restart().unwrap();
     assert_eq!(subject.view().find("new").unwrap().mtime.secs, 77);
 }
+
+#[test]
+fn regression_a_file_that_lost_all_its_bytes_is_whole_when_it_is_written_once_more() {
+    let (mut subject, faults) = failing(b"of the layer");
+    let view = Arc::clone(subject.view());
+    let ino = view.make("new", NewKind::Regular, 0o644).unwrap().ino;
+    let file = view.open(ino, Access::Write).unwrap();
+    faults.fail_next("create a scratch file", ErrorKind::StorageFull);
+    assert!(matches!(file.write_back(0, b"new"), Err(Error::NoSpace)));
+    view.setattr(ino, &SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+    file.write_back(0, b"new").unwrap();
+    drop((file, view));
+    subject.commit_all().unwrap();
+}
+
+#[test]
+fn regression_a_file_that_lost_bytes_is_whole_when_it_is_reset() {
+    let (mut subject, faults) = failing(b"of the layer");
+    let view = Arc::clone(subject.view());
+    let file = view.open_path("file", Access::Write).unwrap();
+    faults.fail_next("create a scratch file", ErrorKind::StorageFull);
+    assert!(matches!(file.write_back(0, b"LOST"), Err(Error::NoSpace)));
+    view.reset(&[b"file".to_vec()], &subject.stack()).unwrap();
+    view.write_file("new", b"new").unwrap();
+    drop((file, view));
+    subject.commit_all().unwrap();
+    subject.view().write_file("file", b"changed").unwrap();
+    subject.restart().unwrap();
+    subject.commit_all().unwrap();
+}

@@ -581,6 +581,27 @@ fn regression_a_file_that_takes_the_place_of_another_beside_a_sync_is_one_of_the
 }
 
 #[test]
+fn regression_a_file_that_is_written_all_the_time_is_synced_with_the_others() {
+    explore(|| {
+        let disk = Arc::new(PowerDisk::default());
+        let scene = Scene::of(ViewSubject::with_power(base(), Ticks::default(), &disk));
+        let view = &scene.view;
+        for number in 1..ALL_AT_ONCE {
+            view.write_file(&format!("other{number}"), b"x").unwrap();
+        }
+        write(view, "large", 0, b"AAAA");
+        let sync = || {
+            view.sync().unwrap();
+            let found =
+                after_a_loss(&scene, |to| disk.fail_with_the_least(scene.subject.dir(), to));
+            assert!(content(&found, "large").unwrap().starts_with(b"AAAAl"));
+        };
+        scene.together(&[&sync, &|| write(view, "large", 40_000, b"BBBB")]);
+        scene.settle();
+    });
+}
+
+#[test]
 fn regression_compaction_beside_fsync_trusts_nothing_that_is_not_safe() {
     explore(|| {
         let disk = Arc::new(PowerDisk::default());

@@ -117,7 +117,7 @@ impl FileCell {
     pub(crate) fn settle(&self, digest: Digest, upper: &Upper) -> Settled {
         let mut content = self.content.write();
         match content.known_digest() {
-            Some(known) if known == digest => {}
+            Some(known) if known == digest && !content.lost => {}
             _ => return Settled::Changed,
         }
         let old = content.scratch_files();

@@ -237,7 +237,7 @@ impl Content {
     }
 
     pub(super) fn truncate(&mut self, ino: Ino, store: &Store, size: u64) -> Result<()> {
-        if size == self.size {
+        if size == self.size && !(size == 0 && self.lost) {
             return Ok(());
         }
         let upper = store.upper()?;
@@ -274,6 +274,7 @@ impl Content {
         // What a power loss falls back to stays on the disk; that bytes are lost no more is recorded.
         if let Source::Whole { id } = &self.source
             && self.fallback != Some(*id)
+            && !self.in_sync.source
             && !shared
             && !lost
         {

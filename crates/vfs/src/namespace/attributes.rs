@@ -38,11 +38,6 @@ impl AttrChange {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// Only times: what a power loss may take back without harm.
-    pub(crate) fn is_times_only(&self) -> bool {
-        self.perm.is_none() && self.uid.is_none() && self.gid.is_none() && !self.drop_capability
-    }
 }
 
 impl Namespace {

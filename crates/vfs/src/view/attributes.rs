@@ -35,7 +35,6 @@ impl View {
         }
         let mut cell = touched_file(&self.namespace.read(), ino)?;
         let written = cell.as_ref().and_then(|cell| cell.written_at());
-        let carried = cell.as_ref().is_some_and(|cell| cell.carries_its_time());
         let mut of_write = false;
         let mtime = {
             let mut namespace = self.namespace.write();
@@ -47,13 +46,7 @@ impl View {
                 change.mtime = change.mtime.or(written);
                 namespace.change_attributes(ino, &change)?;
                 if !namespace.is_removed(ino) {
-                    let record = Record::Attributes { ino: ino.0, change };
-                    if carried && change.is_times_only() {
-                        // A sync of the scratch file makes the time durable.
-                        upper.journal.append_in_passing(&record);
-                    } else {
-                        upper.record(&record);
-                    }
+                    upper.record(&Record::Attributes { ino: ino.0, change });
                 }
             }
             if cell.is_none() && attr.file_type == FileType::Regular && change.mtime.is_some() {

@@ -38,17 +38,17 @@ impl View {
         // say so before anything new is added to it, the present boot included: a start that gets no
         // further must not make the next one believe what this one did not.
         if rebooted {
-            self.compact()?;
+            self.with_room(|| self.compact())?;
         } else {
-            self.compact_if_long()?;
+            self.with_room(|| self.compact_if_long())?;
         }
         self.unshare(upper)?;
-        upper.journal.flush()
+        self.with_room(|| upper.journal.flush())
     }
 
     fn unshare(&self, upper: &Upper) -> Result<()> {
         for cell in self.touched_files_that(FileCell::is_shared) {
-            cell.unshare(upper)?;
+            self.with_room(|| cell.unshare(upper))?;
             let mtime = self.namespace.read().attr_of_names(cell.ino)?.mtime;
             cell.date(&self.store, mtime, false)?;
             self.needs_sync(&cell);

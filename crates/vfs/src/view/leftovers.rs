@@ -78,7 +78,8 @@ impl View {
         let mut removed = upper.removed_count();
         for _ in 1..ATTEMPTS {
             match attempt() {
-                Err(Error::NoSpace) if self.make_room(upper, &mut removed) => {}
+                Err(Error::NoSpace | Error::QuotaExceeded)
+                    if self.make_room(upper, &mut removed) => {}
                 done => return done,
             }
         }
@@ -88,12 +89,23 @@ impl View {
     /// Removes what is not needed; returns whether more is removed than before. One thread at a time: who writes
     /// much has many requests under way, which fail together.
     fn make_room(&self, upper: &Upper, removed: &mut u64) -> bool {
-        let syncing = self.syncing.lock();
-        // What the disk still says needs the doomed ones, and what a power loss falls back to.
-        if let Err(error) = self.sync_all_with(&syncing, upper) {
+        let _syncing = self.syncing.lock();
+        if let Err(error) = self.sync_for_room(upper) {
             tracing::warn!(%error, "cannot make room on a full volume");
         }
         upper.remove_some(usize::MAX);
         upper.removed_count() > std::mem::replace(removed, upper.removed_count())
+    }
+
+    /// Syncs what keeps scratch files that nothing else needs: files with older content that a power
+    /// loss would fall back to, and the journal.
+    fn sync_for_room(&self, upper: &Upper) -> Result<()> {
+        let cells: Vec<_> = self.unsynced.lock().values().cloned().collect();
+        let older = cells.iter().filter(|cell| cell.keeps_older_content());
+        // One that cannot be synced keeps its own.
+        let failed = older.filter_map(|cell| self.sync_content(cell, upper).err()).last();
+        // What the disk still says needs the doomed ones.
+        let synced = if upper.has_doomed() { self.sync_journal(upper) } else { Ok(()) };
+        failed.map_or(synced, Err)
     }
 }

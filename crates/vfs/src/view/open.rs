@@ -181,7 +181,15 @@ impl View {
         };
         let journal = Journal::new(file, files.log, end, count);
         let upper = Upper::new(files.scratch, journal, replayed.next_scratch);
-        upper.doom(replayed.unused);
+        if replayed.count > 0 && !replayed.rebooted {
+            // What it says may be in memory only, and files that it gives up are about to go.
+            upper.journal.sync_to(end).map_err(|error| OpenError::Io {
+                doing: "sync",
+                path: files.journal.clone(),
+                source: io::Error::other(error.to_string()),
+            })?;
+        }
+        upper.release(replayed.unused);
         let stack =
             Stack { base: header.base, base_len: header.base_len, committed: replayed.committed };
         let reopened = replayed.count > 0;

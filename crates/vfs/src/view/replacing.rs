@@ -61,6 +61,11 @@ impl Replacing {
         undisturbed || !cell.may_have_to_sync()
     }
 
+    /// There is another journal, which knows none of them.
+    pub(super) fn clear(&self) {
+        self.0.lock().cells.clear();
+    }
+
     /// Begins a sync of the journal.
     pub(super) fn begin_sync(&self) -> JournalSync<'_> {
         let mut files = self.0.lock();

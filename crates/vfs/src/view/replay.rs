@@ -1,6 +1,6 @@
 //! Rebuilding a view's state from its journal.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use spfs_model::{Digest, Name, NameBuf};
@@ -21,7 +21,7 @@ pub(super) struct Replayed {
     pub(super) namespace: Namespace,
     pub(super) committed: Vec<Digest>,
     pub(super) next_scratch: u64,
-    /// Scratch files that nothing needs, as far as the journal goes: what of it is durable is not known.
+    /// Scratch files that nothing needs by what the journal says; it must be durable before they go.
     pub(super) unused: Vec<ScratchId>,
     /// The machine was started anew since the journal was last open.
     pub(super) rebooted: bool,
@@ -93,6 +93,8 @@ struct Replay {
     boot: Option<String>,
     /// What was on the disk for certain, by inode.
     synced: HashMap<Ino, ContentRecord>,
+    /// Those of which bytes were lost by then.
+    synced_lost: HashSet<Ino>,
 }
 
 impl Replay {
@@ -103,6 +105,7 @@ impl Replay {
             next_scratch: 1,
             boot: None,
             synced: HashMap::new(),
+            synced_lost: HashSet::new(),
         }
     }
 
@@ -205,11 +208,15 @@ impl Replay {
                     content,
                     ContentRecord::Payload { .. } | ContentRecord::Zeros { size: 0 }
                 );
-                self.namespace.cell(ino)?.with_mut(|content| {
+                let before = self.namespace.cell(ino)?.with_mut(|content| {
+                    let before = content.record();
                     let lost = content.lost && !whole_again;
                     content.assign(size, source);
                     content.lost = lost;
+                    before
                 });
+                // Also where a reset has brought it back without a word.
+                self.note_payload(ino, before);
                 self.note_payload(ino, content);
             }
             Record::Extent { ino, start, end } => {
@@ -232,11 +239,23 @@ impl Replay {
                 })?;
             }
             Record::Changed { ino } => self.namespace.mark(Ino(ino))?,
-            Record::Lost { ino } => self.namespace.cell(Ino(ino))?.note_lost(),
+            Record::Lost { ino } => {
+                let ino = Ino(ino);
+                self.namespace.cell(ino)?.note_lost();
+                if self.synced.contains_key(&ino) {
+                    self.synced_lost.insert(ino);
+                }
+            }
             Record::Synced { ino } => {
                 let ino = Ino(ino);
-                let content = self.namespace.cell(ino)?.with(crate::cell::Content::record);
+                let (content, lost) =
+                    self.namespace.cell(ino)?.with(|content| (content.record(), content.lost));
                 self.synced.insert(ino, content);
+                if lost {
+                    self.synced_lost.insert(ino);
+                } else {
+                    self.synced_lost.remove(&ino);
+                }
             }
             _ => return Err(Error::Invalid),
         }
@@ -247,6 +266,7 @@ impl Replay {
     fn note_payload(&mut self, ino: Ino, content: ContentRecord) {
         if matches!(content, ContentRecord::Payload { .. }) {
             self.synced.insert(ino, content);
+            self.synced_lost.remove(&ino);
         }
     }
 
@@ -382,6 +402,9 @@ impl Replay {
             if let Some(content) = self.trusted(ino, &recorded, scratch) {
                 let (size, source) = source_of(&content);
                 cell.assign(size, source);
+                if self.synced_lost.contains(&ino) {
+                    cell.note_lost();
+                }
             }
         }
         let Some(id) = cell.with(|content| content.source.scratch_id()) else { return Ok(()) };

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use spfs_model::{Digest, MergedTree, NameBuf};
 
 use crate::api::{Cookie, Error, Ino, Result};
-use crate::cell::Content;
+use crate::cell::FileCell;
 use crate::journal::Record;
 use crate::namespace::Namespace;
-use crate::scratch::ScratchId;
 use crate::store::Upper;
 
 use super::open::boot_id;
@@ -147,23 +146,21 @@ impl View {
             upper.journal.replace(&dir.join("journal"), &records)?;
         }
         let mut namespace = self.namespace.write();
-        let scratch: HashMap<Ino, Vec<ScratchId>> = namespace
-            .touched_files()
-            .map(|cell| (cell.ino, cell.with(Content::scratch_files)))
-            .collect();
+        let former: HashMap<Ino, Arc<FileCell>> =
+            namespace.touched_files().map(|cell| (cell.ino, Arc::clone(cell))).collect();
         namespace.exchange_lower(tree, self.pins.oldest());
         *stack = after;
         self.unsynced.lock().clear();
+        self.replacing.clear();
         list_root(&namespace, &mut report)?;
         report.invalidate.push(Invalidation::Inode(Ino::ROOT));
         drop(namespace);
         // What somebody holds can be read as long as that is so.
-        let inodes: Vec<Ino> = scratch.keys().copied().collect();
-        self.former.lock().extend(scratch);
-        inodes
-            .into_iter()
-            .filter(|ino| !self.pins.is_pinned(*ino))
-            .for_each(|ino| self.forget_former(ino));
+        let inodes: Vec<Ino> = former.keys().copied().collect();
+        self.former.lock().extend(former);
+        for ino in inodes.into_iter().filter(|ino| !self.pins.is_pinned(*ino)) {
+            self.forget_former(ino);
+        }
         report.restored = report.invalidate.len();
         Ok(report)
     }

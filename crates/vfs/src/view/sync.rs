@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::api::{Error, Ino, Result};
 use crate::cell::FileCell;
 use crate::store::Upper;
-use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 
 use super::View;
@@ -68,10 +67,7 @@ impl View {
         let Ok(upper) = self.store.upper() else {
             return Ok(());
         };
-        self.sync_all_with(&self.syncing.lock(), upper)
-    }
-
-    pub(super) fn sync_all_with(&self, _syncing: &MutexGuard<'_, ()>, upper: &Upper) -> Result<()> {
+        let _syncing = self.syncing.lock();
         let mut cells = std::mem::take(&mut *self.unsynced.lock());
         cells.retain(|_, cell| cell.has_to_sync());
         let contents = self.sync_cells(upper, &cells);
@@ -81,13 +77,16 @@ impl View {
     }
 
     fn sync_cells(&self, upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
+        let mut left: Vec<_> = cells.values().cloned().collect();
         if cells.len() > SYNC_ONE_BY_ONE_MAX {
-            let Err(error) = sync_volume(upper, cells) else { return Ok(()) };
-            tracing::warn!(%error, "syncing one file at a time");
-            cells.values().for_each(|cell| cell.needs_sync());
+            left = sync_volume(upper, cells).unwrap_or_else(|error| {
+                tracing::warn!(%error, "syncing one file at a time");
+                cells.values().for_each(|cell| cell.needs_sync());
+                left
+            });
         }
         let mut failed = None;
-        for cell in cells.values() {
+        for cell in &left {
             if let Err(error) = self.sync_content(cell, upper) {
                 failed.get_or_insert(error);
             }
@@ -110,13 +109,15 @@ impl View {
     }
 }
 
-fn sync_volume(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
+/// Returns the cells that have to be synced alone after this.
+fn sync_volume(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<Vec<Arc<FileCell>>> {
     // What is written to a cell between these two lines is in `unsynced` again.
     let sources: Vec<_> =
         cells.values().map(|cell| cell.begin_sync(upper)).collect::<Result<_>>()?;
     upper.scratch.sync(true).map_err(|e| Error::scratch("sync the volume", e))?;
-    for (cell, unsynced) in cells.values().zip(sources) {
-        cell.end_sync(upper, unsynced);
-    }
-    Ok(())
+    let ended = cells.values().zip(sources);
+    Ok(ended
+        .filter(|(cell, synced)| !cell.end_sync(upper, *synced))
+        .map(|(cell, _)| Arc::clone(cell))
+        .collect())
 }

@@ -282,10 +282,9 @@ impl<'a> Reset<'a> {
     }
 
     fn has_content(&self, ino: Ino, wanted: Digest) -> Result<bool> {
-        Ok(self
-            .namespace
-            .cell(ino)?
-            .with(|content| matches!(content.source, Source::Payload(digest) if digest == wanted)))
+        Ok(self.namespace.cell(ino)?.with(|content| {
+            matches!(content.source, Source::Payload(digest) if digest == wanted) && !content.lost
+        }))
     }
 
     fn assign_payload(&mut self, ino: Ino, wanted: &Wanted) -> Result<()> {
