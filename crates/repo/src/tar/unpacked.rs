@@ -32,9 +32,9 @@ static OWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Removes what this process has unpacked, at its end or before it becomes another program: threads
 /// that still run then drop nothing. Archives that are open are of no use any more.
 pub fn remove_unpacked() {
-    for folder in std::mem::take(&mut *OWN.lock()) {
-        remove(&folder);
-    }
+    let mut own = OWN.lock();
+    own.iter().for_each(|folder| remove(folder));
+    own.clear();
 }
 
 /// A folder for one unpacked archive, removed when dropped.
@@ -48,8 +48,10 @@ pub(super) struct Unpacked {
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
-        OWN.lock().retain(|folder| *folder != self.folder);
+        // Locked until it is gone, so that the end of the process waits for that.
+        let mut own = OWN.lock();
         remove(&self.folder);
+        own.retain(|folder| *folder != self.folder);
     }
 }
 
