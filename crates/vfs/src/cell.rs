@@ -320,9 +320,14 @@ impl FileCell {
         self.content.read().has_to_sync()
     }
 
+    /// A power loss may take bytes.
+    pub(crate) fn has_unsafe_bytes(&self) -> bool {
+        self.content.read().has_unsafe_bytes()
+    }
+
     /// The same, unless nobody can tell without waiting.
-    pub(crate) fn may_have_to_sync(&self) -> bool {
-        self.content.try_read().is_none_or(|content| content.has_to_sync())
+    pub(crate) fn may_have_unsafe_bytes(&self) -> bool {
+        self.content.try_read().is_none_or(|content| content.has_unsafe_bytes())
     }
 
     /// A sync failed: the next one has everything to do again.
@@ -395,6 +400,11 @@ impl Content {
 
     fn has_to_sync(&self) -> bool {
         self.torn || self.unsynced.and(self.in_sync) != Unsynced::default()
+    }
+
+    fn has_unsafe_bytes(&self) -> bool {
+        let unsynced = self.unsynced.and(self.in_sync);
+        self.torn || unsynced.data || unsynced.source
     }
 
     /// No sync under way is of any use.

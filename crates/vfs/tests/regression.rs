@@ -554,3 +554,22 @@ fn regression_a_file_that_lost_bytes_is_whole_when_it_is_reset() {
     subject.restart().unwrap();
     subject.commit_all().unwrap();
 }
+
+#[test]
+fn a_file_that_was_synced_and_renamed_over_another_is_not_synced_again_for_its_time() {
+    let (subject, faults) = failing(b"of the layer");
+    let view = subject.view();
+    let sync = |path: &str| view.open_path(path, Access::Read).unwrap().sync();
+    view.write_file("saved.tmp", b"saved").unwrap();
+    sync("saved.tmp").unwrap();
+    view.mv("saved.tmp", "file").unwrap();
+    // As a kernel does that has kept the times itself.
+    let ino = view.find("file").unwrap().ino;
+    let time = Timestamp { secs: 4_000_000_000, nanos: 0 };
+    let mtime = Some(SetTime::At(time));
+    view.setattr(ino, &SetAttr { mtime, ctime: Some(time), ..SetAttr::default() }).unwrap();
+    view.write_file("next", b"next").unwrap();
+    faults.fail_next("sync a scratch file with its times", ErrorKind::Other);
+    sync("next").unwrap();
+    assert!(sync("file").is_err(), "its time is not safe yet");
+}

@@ -58,7 +58,7 @@ impl Replacing {
         files.cells.insert(cell.ino, (added, Arc::clone(cell)));
         let undisturbed = files.syncs == 0;
         drop(files);
-        undisturbed || !cell.may_have_to_sync()
+        undisturbed || !cell.may_have_unsafe_bytes()
     }
 
     /// There is another journal, which knows none of them.
@@ -78,7 +78,7 @@ impl Replacing {
 impl JournalSync<'_> {
     /// The bytes of all files that go first are safe already.
     pub(super) fn all_safe(&self) -> bool {
-        self.cells.iter().all(|cell| !cell.has_to_sync())
+        self.cells.iter().all(|cell| !cell.has_unsafe_bytes())
     }
 
     /// The journal is durable.
@@ -119,6 +119,8 @@ impl View {
         let synced = sync
             .cells
             .iter()
+            // A kernel dates them once more when they are renamed: that may be lost.
+            .filter(|cell| cell.has_unsafe_bytes())
             .try_for_each(|cell| self.sync_content(cell, upper))
             .and_then(|()| upper.sync_journal());
         match synced {
