@@ -463,11 +463,9 @@ impl<W: Views> Edge<W> {
         kill_privileges: bool,
     ) -> Result<u32> {
         let handle = self.handle(fh)?;
-        let mode_changes = kill_privileges && self.has_privileges(id);
-        handle.file.write_at(offset, data, kill_privileges)?;
-        if mode_changes {
-            self.forget_attributes(id);
-        }
+        self.told_of_mode(id, kill_privileges, || {
+            handle.file.write_at(offset, data, kill_privileges)
+        })?;
         // The kernel counts what it sends in 32 bits.
         Ok(data.len() as u32)
     }
@@ -491,8 +489,21 @@ impl<W: Views> Edge<W> {
         how: Allocate,
     ) -> Result<()> {
         let kill_privileges = caller.uid != 0;
+        let handle = self.handle(fh)?;
+        self.told_of_mode(id, kill_privileges, || {
+            handle.file.allocate(offset, len, how, kill_privileges)
+        })
+    }
+
+    /// Runs `change`, which may clear set-user-id, and has the kernel forget the mode when that is so.
+    fn told_of_mode(
+        &self,
+        id: INodeNo,
+        kill_privileges: bool,
+        change: impl FnOnce() -> Result<(), api::Error>,
+    ) -> Result<()> {
         let mode_changes = kill_privileges && self.has_privileges(id);
-        self.handle(fh)?.file.allocate(offset, len, how, kill_privileges)?;
+        change()?;
         if mode_changes {
             self.forget_attributes(id);
         }
@@ -507,8 +518,7 @@ impl<W: Views> Edge<W> {
     }
 
     /// Makes the kernel ask for the attributes of a node again: it believes the mode that it knows
-    /// until it is told. Without a range of pages that waits for nobody,
-    /// and who answers a request about the node may do it (fuse_reverse_inval_inode).
+    /// until it is told. Without a range of pages that waits for nobody, and who answers a request about the node may do it (fuse_reverse_inval_inode).
     fn forget_attributes(&self, id: INodeNo) {
         const NO_PAGES: i64 = -1;
         let kernel = self.kernel.lock().clone();

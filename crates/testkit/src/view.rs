@@ -58,6 +58,16 @@ pub fn options(time: Time, ticks: &Ticks) -> ViewOptions {
     }
 }
 
+/// Opens the scratch area in a folder on a stack.
+pub fn open_view(
+    base: &BaseStack,
+    dir: &Path,
+    options: ViewOptions,
+) -> Result<Arc<View>, OpenError> {
+    let payloads: Arc<dyn Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
+    View::open(dir, &base.layers, Arc::clone(&base.merged), payloads, options)
+}
+
 impl ViewSubject {
     /// A new scratch area on a stack.
     pub fn new(base: BaseStack, time: Time, ticks: Ticks) -> Self {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use spfs_testkit::layers::{BaseStack, PayloadStore};
+use spfs_testkit::layers::BaseStack;
 use spfs_testkit::pair::Ticks;
-use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject};
+use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject, open_view};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::View;
 use spfs_vfs::api::{Access, Error, File, New, NewKind, SetAttr, Vfs};
 
 #[test]
@@ -54,9 +53,7 @@ fn regression_what_is_open_on_a_former_stack_changes_nothing_and_the_view_opens_
     view.write_file("after/new", b"new").unwrap();
     view.sync().unwrap();
     let options = spfs_testkit::view::options(Time::Machine, &Ticks::default());
-    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&after.payloads);
-    let merged = Arc::clone(&after.merged);
-    let again = View::open(subject.dir(), &after.layers, merged, payloads, options).unwrap();
+    let again = open_view(&after, subject.dir(), options).unwrap();
     assert_eq!(again.read_file("after/new").unwrap(), b"new");
     assert!(matches!(again.find("before"), Err(Error::NotFound)));
     assert_eq!(again.read_file("file").unwrap(), b"of the layer");

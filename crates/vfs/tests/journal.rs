@@ -12,7 +12,7 @@ use spfs_testkit::image::{Image, TreePath};
 use spfs_testkit::layers::BaseStack;
 use spfs_testkit::ops::{Control, Op, Profile, Rng};
 use spfs_testkit::pair::{Pair, Ticks};
-use spfs_testkit::view::{Time, ViewSubject, options};
+use spfs_testkit::view::{Time, ViewSubject, open_view, options};
 use spfs_vfs::{OpenError, View};
 use tempfile::TempDir;
 
@@ -87,11 +87,7 @@ fn lay_out(journal: &[u8], scratch: &[&BTreeMap<String, Vec<u8>>]) -> TempDir {
 }
 
 fn open(dir: &Path, base: &BaseStack) -> Result<Arc<View>, OpenError> {
-    let merged = Arc::clone(&base.merged);
-    let payloads: Arc<dyn spfs_vfs::Payloads> =
-        Arc::<spfs_testkit::layers::PayloadStore>::clone(&base.payloads);
-    let options = options(Time::Machine, &Ticks::default());
-    View::open(dir, &base.layers, merged, payloads, options)
+    open_view(base, dir, options(Time::Machine, &Ticks::default()))
 }
 
 /// Whether an operation changes what files hold, piece by piece: then it may be cut in the middle

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use spfs_testkit::drive::Outcome;
 use spfs_testkit::environment::memory_directory;
 use spfs_testkit::image::{Image, ImageNode, TreePath};
-use spfs_testkit::layers::{BaseStack, PayloadStore};
+use spfs_testkit::layers::BaseStack;
 use spfs_testkit::ops::{Control, Op, Profile, Rng};
 use spfs_testkit::pair::{Pair, Ticks};
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
-use spfs_testkit::view::{Time, ViewSubject, options};
+use spfs_testkit::view::{Time, ViewSubject, open_view, options};
 use spfs_testkit::{Paths, TreeBuilder};
 use spfs_vfs::View;
 use spfs_vfs::api::{Access, File, Ino, SetAttr, SetTime, Timestamp, Vfs};
@@ -169,10 +169,7 @@ impl Machine {
         let dir = memory_directory().map_err(|e| e.to_string())?;
         let lost = self.disk.fail(rng, self.pair.subject.dir(), dir.path());
         lost.map_err(|e| format!("the disk: {e}"))?;
-        let journal = dir.path().join("journal");
-        let mut bytes = fs::read(&journal).map_err(|e| e.to_string())?;
-        from_earlier_boot(&mut bytes, crc32c::crc32c).map_err(|e| e.to_string())?;
-        fs::write(&journal, bytes).map_err(|e| e.to_string())?;
+        boot_anew(dir.path()).map_err(|e| e.to_string())?;
         for start in ["first", "second"] {
             let view = self.open(dir.path())?;
             let found = Image::read(&view).map_err(|e| format!("{start} start: {e}"))?;
@@ -182,10 +179,8 @@ impl Machine {
     }
 
     fn open(&self, dir: &std::path::Path) -> Result<Arc<View>, String> {
-        let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&self.base.payloads);
         let options = options(Time::Machine, &Ticks::default());
-        let merged = Arc::clone(&self.base.merged);
-        View::open(dir, &self.base.layers, merged, payloads, options).map_err(|e| e.to_string())
+        open_view(&self.base, dir, options).map_err(|e| e.to_string())
     }
 }
 
@@ -261,17 +256,19 @@ fn after_a_failure(subject: &ViewSubject, disk: &PowerDisk, seed: u64) -> Image 
     found_after_a_boot(subject, dir.path())
 }
 
+/// Lets the journal in a folder be of an earlier boot of the machine.
+fn boot_anew(dir: &Path) -> std::io::Result<()> {
+    let journal = dir.join("journal");
+    let mut bytes = fs::read(&journal)?;
+    from_earlier_boot(&mut bytes, crc32c::crc32c)?;
+    fs::write(&journal, bytes)
+}
+
 /// What a start finds in a folder that an earlier boot of the machine has left.
 fn found_after_a_boot(subject: &ViewSubject, dir: &Path) -> Image {
-    let journal = dir.join("journal");
-    let mut bytes = fs::read(&journal).expect("the journal is there");
-    from_earlier_boot(&mut bytes, crc32c::crc32c).expect("there is a boot id");
-    fs::write(&journal, bytes).expect("tests can write files");
-    let base = subject.base();
-    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
+    boot_anew(dir).expect("the journal is there");
     let options = options(Time::Machine, &Ticks::default());
-    let merged = Arc::clone(&base.merged);
-    let view = View::open(dir, &base.layers, merged, payloads, options);
+    let view = open_view(subject.base(), dir, options);
     Image::read(&view.expect("it opens")).expect("it is consistent")
 }
 

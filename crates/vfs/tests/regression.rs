@@ -4,11 +4,10 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use spfs_testkit::faults::{Faults, Plan};
-use spfs_testkit::layers::{BaseStack, PayloadStore, Tree};
+use spfs_testkit::layers::{BaseStack, Tree};
 use spfs_testkit::pair::Ticks;
-use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject, options};
+use spfs_testkit::view::{LAYER_OWNER, Time, ViewSubject, open_view, options};
 use spfs_testkit::{Paths, TreeBuilder};
-use spfs_vfs::View;
 use spfs_vfs::api::{
     Access, Error, File, NewKind, Pin, Replace, SetAttr, SetTime, Timestamp, Vfs, XattrMode,
 };
@@ -468,11 +467,8 @@ fn regression_scratch_files_without_a_journal_are_in_nobodys_way() {
     for number in 1..4 {
         std::fs::write(scratch.join(number.to_string()), b"of nobody").unwrap();
     }
-    let base = subject.base();
-    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
     let options = options(Time::Machine, &Ticks::default());
-    let merged = Arc::clone(&base.merged);
-    let view = View::open(dir.path(), &base.layers, merged, payloads, options).unwrap();
+    let view = open_view(subject.base(), dir.path(), options).unwrap();
     for number in 0..5 {
         view.write_file(&format!("new{number}"), b"new").unwrap();
     }

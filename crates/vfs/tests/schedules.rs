@@ -17,7 +17,7 @@ use spfs_testkit::layers::{BaseStack, PayloadStore, tree_of_vfs};
 use spfs_testkit::ops::Rng;
 use spfs_testkit::pair::Ticks;
 use spfs_testkit::power::{PowerDisk, from_earlier_boot};
-use spfs_testkit::view::{Time, ViewSubject, give_back, options};
+use spfs_testkit::view::{Time, ViewSubject, give_back, open_view, options};
 use spfs_testkit::{Paths, TreeBuilder};
 use spfs_vfs::api::{
     Access, Error, File, NameBuf, NewKind, Replace, SetAttr, SetTime, Timestamp, Vfs,
@@ -638,7 +638,7 @@ fn regression_the_last_close_of_a_removed_file_beside_its_reset_leaves_it_as_the
         scene.together(&[
             &|| {
                 let file = file.lock().unwrap().take();
-                drop(file)
+                drop(file);
             },
             &|| scene.reset("file"),
         ]);
@@ -699,10 +699,7 @@ fn after_a_loss(
 }
 
 fn reopen(base: &BaseStack, dir: &std::path::Path) -> Arc<View> {
-    let payloads: Arc<dyn spfs_vfs::Payloads> = Arc::<PayloadStore>::clone(&base.payloads);
-    let options = options(Time::Ticks, &Ticks::default());
-    let merged = Arc::clone(&base.merged);
-    View::open(dir, &base.layers, merged, payloads, options).expect("it opens")
+    open_view(base, dir, options(Time::Ticks, &Ticks::default())).expect("it opens")
 }
 
 fn copy_runtime(from: &std::path::Path, to: &std::path::Path) {

@@ -1,10 +1,9 @@
 //! Durability: what fsync, the periodic sync and the end of a view do.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Error, Ino, Result};
+use crate::api::{Error, Result};
 use crate::cell::FileCell;
 use crate::store::Upper;
 use crate::sync::atomic::Ordering;
@@ -68,25 +67,26 @@ impl View {
             return Ok(());
         };
         let _syncing = self.syncing.lock();
-        let mut cells = std::mem::take(&mut *self.unsynced.lock());
-        cells.retain(|_, cell| cell.has_to_sync());
-        let contents = self.sync_cells(upper, &cells);
+        let taken = std::mem::take(&mut *self.unsynced.lock());
+        let cells = taken.into_values().filter(|cell| cell.has_to_sync()).collect();
+        let contents = self.sync_cells(upper, cells);
         // A file that cannot be written is no reason for the others not to be safe.
         let names = self.sync_journal(upper);
         contents.and(names)
     }
 
-    fn sync_cells(&self, upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<()> {
-        let mut left: Vec<_> = cells.values().cloned().collect();
+    fn sync_cells(&self, upper: &Upper, mut cells: Vec<Arc<FileCell>>) -> Result<()> {
         if cells.len() > SYNC_ONE_BY_ONE_MAX {
-            left = sync_volume(upper, cells).unwrap_or_else(|error| {
-                tracing::warn!(%error, "syncing one file at a time");
-                cells.values().for_each(|cell| cell.needs_sync());
-                left
-            });
+            match sync_volume(upper, &cells) {
+                Ok(left) => cells = left,
+                Err(error) => {
+                    tracing::warn!(%error, "syncing one file at a time");
+                    cells.iter().for_each(|cell| cell.needs_sync());
+                }
+            }
         }
         let mut failed = None;
-        for cell in &left {
+        for cell in &cells {
             if let Err(error) = self.sync_content(cell, upper) {
                 failed.get_or_insert(error);
             }
@@ -110,12 +110,11 @@ impl View {
 }
 
 /// Returns the cells that have to be synced alone after this.
-fn sync_volume(upper: &Upper, cells: &HashMap<Ino, Arc<FileCell>>) -> Result<Vec<Arc<FileCell>>> {
+fn sync_volume(upper: &Upper, cells: &[Arc<FileCell>]) -> Result<Vec<Arc<FileCell>>> {
     // What is written to a cell between these two lines is in `unsynced` again.
-    let sources: Vec<_> =
-        cells.values().map(|cell| cell.begin_sync(upper)).collect::<Result<_>>()?;
+    let sources: Vec<_> = cells.iter().map(|cell| cell.begin_sync(upper)).collect::<Result<_>>()?;
     upper.scratch.sync(true).map_err(|e| Error::scratch("sync the volume", e))?;
-    let ended = cells.values().zip(sources);
+    let ended = cells.iter().zip(sources);
     Ok(ended
         .filter(|(cell, synced)| !cell.end_sync(upper, *synced))
         .map(|(cell, _)| Arc::clone(cell))
